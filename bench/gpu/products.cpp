@@ -1,8 +1,10 @@
 // Times GEMV and GEMM by weight type and number of batch rows, and memcpy in the same run.
-//   llama-kivi-bench-products MODEL.gguf     the model only opens the device
+//   llama-kivi-bench-products MODEL.gguf [ROWS COLUMNS [TOKENS...]]     the model only opens the device
+// ROWS and COLUMNS: of the matrices, 4096 by default. TOKENS: only these numbers.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <random>
 #include <vector>
 
@@ -13,32 +15,36 @@ namespace {
 
 using namespace lk;
 
-constexpr int kRows = 4096;
-constexpr int kColumns = 4096;
 constexpr size_t kBytes = size_t{512} << 20;  // all weights together; exceeds the GPU's caches
 
-// Matrices of kRows rows each, kBytes in total.
-std::vector<Tensor> make_weights(Device& device, WeightType type, std::vector<std::vector<uint8_t>>& kept) {
+struct Shape {
+    int rows = 4096;
+    int columns = 4096;
+};
+
+// Matrices of kBytes in total.
+std::vector<Tensor> make_weights(Device& device, WeightType type, const Shape& shape,
+                                 std::vector<std::vector<uint8_t>>& kept) {
     const WeightTypeTraits& traits = *weight_type_traits(type);
-    const size_t row_bytes = kColumns / traits.block_elements * traits.block_bytes;
+    const size_t row_bytes = shape.columns / traits.block_elements * traits.block_bytes;
     std::mt19937 random(1);
     std::normal_distribution<float> normal;
-    std::vector<float> row(kColumns);
-    std::vector<uint8_t> one(row_bytes * kRows);
+    std::vector<float> row(shape.columns);
+    std::vector<uint8_t> one(row_bytes * shape.rows);
     for (int i = 0; i < 64; ++i) {
         for (float& x : row) {
             x = normal(random);
         }
-        quantize_row(type, row.data(), kColumns, &one[i * row_bytes]);
+        quantize_row(type, row.data(), shape.columns, &one[i * row_bytes]);
     }
-    for (int i = 64; i < kRows; ++i) {
+    for (int i = 64; i < shape.rows; ++i) {
         std::copy_n(&one[i % 64 * row_bytes], row_bytes, &one[i * row_bytes]);
     }
     std::vector<Tensor> tensors;
     for (size_t bytes = 0; bytes < kBytes; bytes += one.size()) {
         kept.push_back(one);
         device.upload(kept.back().data(), one.size());
-        tensors.push_back({type, kept.back().data(), kColumns, kRows, row_bytes});
+        tensors.push_back({type, kept.back().data(), shape.columns, shape.rows, row_bytes});
     }
     return tensors;
 }
@@ -46,25 +52,41 @@ std::vector<Tensor> make_weights(Device& device, WeightType type, std::vector<st
 }  // namespace
 
 int main(int argc, char** argv) {
-    return bench::run_on_device(argc, argv, "MODEL.gguf", [&](Device& device) {
+    Shape shape;
+    if (argc > 3) {
+        shape = {std::atoi(argv[2]), std::atoi(argv[3])};
+        if (shape.rows < 64 || shape.columns < 256 || shape.columns % 256 != 0) {
+            std::fprintf(stderr, "%s: ROWS must be at least 64, and COLUMNS a multiple of 256\n", argv[0]);
+            return 2;
+        }
+    }
+    std::vector<int> tokens = {1, 2, 4, 8, 16, 24, 32, 48, 64, 128, 512};
+    if (argc > 4) {
+        tokens.clear();
+        for (int i = 4; i < argc; ++i) {
+            tokens.push_back(std::clamp(std::atoi(argv[i]), 1, 512));
+        }
+    }
+    return bench::run_on_device(argc, argv, "MODEL.gguf [ROWS COLUMNS [TOKENS...]]", [&](Device& device) {
         const auto backend = device.make_backend(false);
         const double copy = bench::copy_speed(device);
-        std::printf("%s, memcpy %.0f GB/s; %d x %d\n\n", describe_device(0).name, copy / 1e9, kRows, kColumns);
+        std::printf("%s, memcpy %.0f GB/s; %d x %d\n\n", describe_device(0).name, copy / 1e9, shape.rows,
+                    shape.columns);
         std::printf("| weights | tokens | us | GB/s of weights | of memcpy | TFLOP/s |\n|---|---|---|---|---|---|\n");
         std::vector<std::vector<uint8_t>> kept;
         for (const WeightType type : {WeightType::F16, WeightType::Q8_0, WeightType::Q4_0, WeightType::Q4_K,
                                       WeightType::Q5_K, WeightType::Q6_K}) {
-            const std::vector<Tensor> weights = make_weights(device, type, kept);
+            const std::vector<Tensor> weights = make_weights(device, type, shape, kept);
             std::mt19937 random(2);
             std::normal_distribution<float> normal;
-            std::vector<float> input(size_t{512} * kColumns);
+            std::vector<float> input(size_t{512} * shape.columns);
             for (float& x : input) {
                 x = normal(random);
             }
             Buffer<float> x(device.memory(), input.size());
-            Buffer<float> y(device.memory(), size_t{512} * kRows);
+            Buffer<float> y(device.memory(), size_t{512} * shape.rows);
             x.memory().write(x.data(), input.data(), x.bytes());
-            for (const int n : {1, 2, 4, 8, 16, 24, 32, 48, 64, 128, 512}) {
+            for (const int n : tokens) {
                 const double seconds = bench::median_seconds(*backend, [&] {
                     for (const Tensor& w : weights) {
                         const Product product[] = {{&w, y.data()}};
@@ -72,10 +94,10 @@ int main(int argc, char** argv) {
                     }
                 });
                 const double each = seconds / static_cast<double>(weights.size());
-                const double bytes = static_cast<double>(weights[0].row_bytes) * kRows;
+                const double bytes = static_cast<double>(weights[0].row_bytes) * shape.rows;
                 std::printf("| %-5s | %3d | %7.2f | %5.0f | %3.0f%% | %5.1f |\n", weight_type_traits(type)->name, n,
                             each * 1e6, bytes / each / 1e9, 100 * bytes / each / copy,
-                            2.0 * kRows * kColumns * n / each / 1e12);
+                            2.0 * shape.rows * shape.columns * n / each / 1e12);
                 std::fflush(stdout);
             }
         }

@@ -15,11 +15,11 @@ PARTS = [
     ("attention: pages and ring", r"\battention_whole_kernel<"),
     ("attention: prompts", r"\battention_flash_kernel<"),
     ("attention: merge", r"\bjoin_kernel\b"),
-    ("GEMV", r"\bmultiply_vector_kernel<"),
+    ("GEMV", r"\bmultiply_(vector|stream)_kernel<"),
     ("GEMM", r"\bmultiply_(few|tiles|ordered|ordered_few)_kernel\b|\badd_segments_kernel\b|gemm|Gemm|cublas|cutlass|nvjet|splitK"),
     ("GEMM: dequantize", r"\bdequantize_kernel<"),
     ("append", r"\b(commit_rows|stage_rows)_kernel\b"),
-    ("flush", r"\b(stage_pages|choose_tables)_kernel<"),
+    ("flush", r"\b(stage_pages|choose_tables|key_tiles|value_tiles)_kernel<"),
     ("RoPE and staging", r"\bstage_kernel\b"),
     ("norms and activations", r"\b(rms_norm|layer_norm|activation|embed)_kernel<"),
     ("sampling", r"\bsample_kernel\b"),
@@ -27,7 +27,7 @@ PARTS = [
     ("copies", r"^\[(copy|memset)"),
 ]
 STEP = r"\bembed_kernel<"  # once per pass
-FLUSH = r"\bstage_pages_kernel<\((lk::)?(kv::)?Side\)0, "  # keys: once per flush, or per layer of a prompt's pass
+FLUSH = r"\bstage_pages_kernel<\((lk::)?(kv::)?Side\)0, |\bkey_tiles_kernel<"  # keys: once per flush, or per layer of a prompt's pass
 
 
 def part_of(name):

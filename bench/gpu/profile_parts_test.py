@@ -12,8 +12,8 @@ PROFILE = """100.0 ms of 900.0 ms traced; GPU busy 95.0%, gaps above 20 us 1.0%
 | lk::cuda::attention_rows_kernel<1, 4, 8, false>(lk::cuda::AttentionWork) | 320 | 10.00 | 10.0% | 31.2 | 35.0 |
 | nvjet_hsh_128x64_64x8_2x1_v_bz_TNT | 320 | 30.00 | 30.0% | 93.7 | 99.0 |
 | lk::cuda::embed_kernel<(lk::WeightType)1>(unsigned char const*, unsigned long) | 10 | 1.00 | 1.0% | 100.0 | 100.0 |
-| lk::cuda::stage_pages_kernel<(lk::kv::Side)0, true>(lk::cuda::SideShape) | 2 | 6.00 | 6.0% | 3000.0 | 3100.0 |
-| lk::cuda::stage_pages_kernel<(lk::kv::Side)1, true>(lk::cuda::SideShape) | 2 | 4.00 | 4.0% | 2000.0 | 2100.0 |
+| lk::cuda::key_tiles_kernel<2, 32, 128>(lk::cuda::SideShape) | 2 | 6.00 | 6.0% | 3000.0 | 3100.0 |
+| lk::cuda::value_tiles_kernel<128, 2>(lk::cuda::SideShape) | 2 | 4.00 | 4.0% | 2000.0 | 2100.0 |
 | lk::cuda::new_kernel<3>(int) | 1 | 2.00 | 2.0% | 2000.0 | 2000.0 |
 | [copy host to device] | 30 | 0.50 | 0.5% | 16.7 | 20.0 |
 """

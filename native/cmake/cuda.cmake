@@ -40,7 +40,7 @@ lk_library_options(llama-kivi-cuda plugin)
 lk_static_runtime(llama-kivi-cuda)
 set_target_properties(llama-kivi-cuda PROPERTIES LINKER_LANGUAGE CXX BUILD_RPATH "$ORIGIN" INSTALL_RPATH "$ORIGIN")
 
-foreach(bench attention append products step)
+foreach(bench attention append products rows step)
     add_executable(llama-kivi-bench-${bench} EXCLUDE_FROM_ALL ${CMAKE_CURRENT_SOURCE_DIR}/bench/gpu/${bench}.cpp)
     target_link_libraries(llama-kivi-bench-${bench} PRIVATE llama-kivi-objects)
 endforeach()

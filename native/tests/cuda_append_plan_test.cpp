@@ -217,20 +217,22 @@ TEST(CudaAppendPlan, TheImageIsWorksThenSteps) {
         const int n[] = {180, 150};
         const std::vector<Segment> segments = stage(cache, tokens, at, n);
         const AppendSchedule schedule = test::plan_append(cache, segments);
-        const size_t work_bytes = schedule.works.size() * sizeof(AppendWork);
-        const size_t step_bytes = schedule.steps.size() * sizeof(PageStep);
+        const size_t work_bytes = schedule.work_bytes();
+        const size_t step_bytes = schedule.step_bytes();
+        ASSERT_EQ(work_bytes, schedule.works.size() * sizeof(AppendWork));
+        ASSERT_EQ(step_bytes, schedule.steps.size() * sizeof(PageStep));
         ASSERT_EQ(schedule.works.size(), 2 * segments.size());
         n_steps += schedule.steps.size();
-        ASSERT_EQ(schedule.bytes(), work_bytes + step_bytes);
-        std::vector<uint8_t> image(schedule.bytes() + 8, 0xee);
-        cuda::write_append(schedule, image.data());
+        std::vector<uint8_t> image(work_bytes + step_bytes + 8, 0xee);
+        cuda::write_append(schedule, image.data(), image.data() + work_bytes);
         EXPECT_EQ(std::memcmp(image.data(), schedule.works.data(), work_bytes), 0);
         if (step_bytes > 0) {
             EXPECT_EQ(std::memcmp(image.data() + work_bytes, schedule.steps.data(), step_bytes), 0);
         }
-        EXPECT_EQ(image[schedule.bytes()], 0xee);
+        EXPECT_EQ(image[work_bytes + step_bytes], 0xee);
         cache.release_reserved(segments);
-        EXPECT_EQ(test::plan_append(cache, {}).bytes(), 0u);
+        EXPECT_EQ(test::plan_append(cache, {}).work_bytes(), 0u);
+        EXPECT_EQ(test::plan_append(cache, {}).step_bytes(), 0u);
     });
     EXPECT_GT(n_steps, 0u) << "no rows leave a ring";
 }

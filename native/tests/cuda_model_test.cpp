@@ -246,6 +246,14 @@ TEST_F(CudaModel, CutsOfATextChangeNothingButRounding) {
     }
 }
 
+// Limit of the difference after one token on the same cache content. The token's own key or value gets a new code where
+// an element is almost between two levels, which with 4 bits are up to 1/8 (iq4_nl: 24/127) of the largest element
+// apart; later layers amplify that. Two CPU kernels that differ by 0.0002 with f16 differ by up to 0.05 with q4_1, 0.09
+// with iq4_nl and 0.11 with q4_0 (82 tokens). A GPU and the CPU differ by 0.003 with f16.
+double limit_of_a_token(lk_cache_type type) {
+    return type == LK_CACHE_Q4_0 || type == LK_CACHE_Q4_1 || type == LK_CACHE_IQ4_NL ? 0.2 : 0.06;
+}
+
 TEST_F(CudaModel, StatesMoveBetweenCpuAndGpu) {
     for (const lk_cache_type type : kAllTypes) {
         SCOPED_TRACE(lk_cache_type_name(type));
@@ -256,7 +264,7 @@ TEST_F(CudaModel, StatesMoveBetweenCpuAndGpu) {
         move_state(gpu.get(), cpu.get(), 0);
         move_state(cpu.get(), again.get(), 0);
         const test::Logits expected = gpu.run({7});
-        EXPECT_LT(test::distance(cpu.run({7}), expected), type == LK_CACHE_Q4_0 ? 0.2 : 0.06);
+        EXPECT_LT(test::distance(cpu.run({7}), expected), limit_of_a_token(type));
         EXPECT_EQ(again.run({7}), expected) << "the same bits on the same device";
     }
 }

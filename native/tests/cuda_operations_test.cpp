@@ -55,6 +55,33 @@ TEST_F(CudaOperations, RowsAreMade) {
     }
 }
 
+// Many rows take another kernel than few; both add in the same order.
+TEST_F(CudaOperations, NormsOfARowDoNotDependOnTheOtherRows) {
+    for (const int dim : {64, 1184, 4096, 4544, 11008}) {
+        const float* const weight = kept_floats(dim);
+        const float* const bias = kept_floats(dim);
+        constexpr int n = 200;
+        const Buffer<float> x = upload(random_floats(static_cast<size_t>(n) * dim));
+        for (const bool rms : {true, false}) {
+            SCOPED_TRACE(format("%s, rows of %d", rms ? "rms_norm" : "layer_norm", dim));
+            const auto made = [&](int first, int count) {
+                const float* const from = x.data() + static_cast<size_t>(first) * dim;
+                Buffer<float> out(device_->memory(), static_cast<size_t>(count) * dim);
+                backend_->make(rms ? Rows::rms_norm(from, weight, 1e-5f) : Rows::layer_norm(from, weight, bias, 1e-5f),
+                               count, dim, out.data());
+                backend_->finish();
+                return download(out);
+            };
+            const std::vector<float> all = made(0, n);
+            for (const int row : {0, 77, n - 1}) {
+                const std::vector<float> alone = made(row, 1);
+                EXPECT_EQ(std::memcmp(alone.data(), &all[static_cast<size_t>(row) * dim], alone.size() * sizeof(float)),
+                          0);
+            }
+        }
+    }
+}
+
 TEST_F(CudaOperations, Sampling) {
     int n_drawn = 0;
     int n_different = 0;
@@ -97,10 +124,10 @@ TEST_F(CudaOperations, Sampling) {
 }
 
 TEST_F(CudaOperations, RotationAndStaging) {
-    for (const lk_cache_type type : {LK_CACHE_F16, LK_CACHE_KIVI2, LK_CACHE_Q8_0}) {
-        for (const int d : {64, 80, 96, 128, 256}) {
+    for (const lk_cache_type type : {LK_CACHE_F16, LK_CACHE_F32, LK_CACHE_KIVI2, LK_CACHE_Q8_0}) {
+        for (const int d : {64, 80, 96, 128, 160, 256}) {
             for (const RopePairs pairs : {RopePairs::adjacent, RopePairs::halves}) {
-                for (const int n_rot : {d, d / 2}) {
+                for (const int n_rot : {d, d / 2, 20}) {  // 20: four channels may belong to different halves
                     const Shape shape{.type_k = type, .type_v = type, .head_size = d, .n_head_kv = 2};
                     if (!shape.valid()) {
                         continue;
@@ -129,12 +156,22 @@ TEST_F(CudaOperations, RotationAndStaging) {
                     EXPECT_EQ(download(device_q), q);
                     EXPECT_EQ(download(device_k), k);
                     for (const Side side : {Side::keys, Side::values}) {
-                        const size_t count = static_cast<size_t>(2) * shape.config().n_ubatch * d;
-                        std::vector<half_t> staged(count);
-                        device_->memory().read(staged.data(), gpu.staged(side), count * sizeof(half_t));
-                        for (int head = 0; head < 2; ++head) {
-                            const size_t at = static_cast<size_t>(head) * shape.config().n_ubatch * d;
-                            EXPECT_EQ(std::memcmp(&staged[at], cpu.staged(side) + at, n * d * sizeof(half_t)), 0);
+                        const kv::SideSpec& spec = cpu.spec(side);
+                        // Rows of a head in a staging buffer [head, n_ubatch, row_bytes].
+                        const auto expect_equal = [&](const void* on_gpu, const void* on_cpu, size_t row_bytes) {
+                            const size_t head_bytes = shape.config().n_ubatch * row_bytes;
+                            std::vector<uint8_t> rows(2 * head_bytes);
+                            device_->memory().read(rows.data(), on_gpu, rows.size());
+                            for (int head = 0; head < 2; ++head) {
+                                EXPECT_EQ(
+                                    std::memcmp(&rows[head * head_bytes],
+                                                static_cast<const uint8_t*>(on_cpu) + head * head_bytes, n * row_bytes),
+                                    0);
+                            }
+                        };
+                        expect_equal(gpu.staged(side), cpu.staged(side), spec.staged_width() * sizeof(half_t));
+                        if (spec.ring_in_blocks()) {
+                            expect_equal(gpu.staged_blocks(side), cpu.staged_blocks(side), spec.ring_row_bytes());
                         }
                     }
                 }

@@ -25,9 +25,14 @@ TEST(MatmulPlan, KernelsByTypeAndTokens) {
         const int few = wide ? 32 : type == WeightType::F16 || type >= WeightType::Q2_K ? 8 : 1;
         const bool codes = type == WeightType::Q8_0 || type == WeightType::Q4_0 || type == WeightType::Q4_K ||
                            type == WeightType::Q5_K || type == WeightType::Q6_K;
+        const bool streams = codes || type == WeightType::F16 || type == WeightType::BF16;
+        EXPECT_EQ(takes_codes(type), codes);
+        EXPECT_EQ(select_matmul(type, 4096, 1, 99 << 10, false),
+                  codes ? MatmulKernel::vector_codes : MatmulKernel::vector)
+            << "the ring does not fit";
         for (const int n : kAllTokens) {
             SCOPED_TRACE(n);
-            const MatmulKernel expected = n == 1     ? (codes ? MatmulKernel::vector_codes : MatmulKernel::vector)
+            const MatmulKernel expected = n == 1     ? (streams ? MatmulKernel::stream : MatmulKernel::vector)
                                           : n <= few ? MatmulKernel::few
                                           : n <= 64 && !is_float(type) ? MatmulKernel::tiles
                                                                        : MatmulKernel::halves;
@@ -137,6 +142,7 @@ TEST(MatmulPlan, InvariantKernelsSumInOneOrder) {
         EXPECT_EQ(tile_columns(type, kH200.shared_bytes), 64);
         EXPECT_LT(tile_columns(type, 100 << 10), 64);
     }
+    EXPECT_EQ(tile_columns(WeightType::Q4_K, 163 << 10), 64) << "an A100's shared memory";
 }
 
 // The segments cover the chunks of a row in order, and do not depend on the number of tokens.
@@ -185,7 +191,7 @@ TEST(MatmulPlan, TilesShareTheDevice) {
             products.n_rows[0] = 4096;
             products.n_rows[1] = 1000;
             const TilePlan plan = plan_tiles(type, products, 2304, n, kH200);
-            EXPECT_EQ(plan.n_tiles, 43 + 11);
+            EXPECT_EQ(plan.n_tiles, 32 + 8);
             EXPECT_EQ(plan.n_steps, 9);
             EXPECT_EQ(plan.shares.n_blocks, kH200.count);
             EXPECT_EQ(plan.shares.begin(plan.shares.n_blocks), plan.n_tiles * plan.n_steps);
@@ -193,7 +199,7 @@ TEST(MatmulPlan, TilesShareTheDevice) {
             EXPECT_LE(plan.n_stages, 6);
             EXPECT_LE(plan.shared_bytes, kH200.shared_bytes);
             EXPECT_EQ(plan.shared_bytes, plan.n_stages * TileStep::of(type).stage_bytes(column_tiles(n)));
-            EXPECT_EQ(plan.n_sums(), size_t{2} * 132 * 96 * 64);
+            EXPECT_EQ(plan.n_sums(), size_t{2} * 132 * 128 * 64);
         }
     }
 }

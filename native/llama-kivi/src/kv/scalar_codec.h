@@ -124,18 +124,27 @@ LK_HD inline float rounded_even(float x) {
 
 // ---- byte scales
 
+// x * 2^k. On the device k is an exponent of rows of halves, so the product is exact.
+LK_HD inline float times_power(float x, int k) {
+#ifdef __CUDA_ARCH__
+    return x * __int_as_float((127 + k) << 23);
+#else
+    return ldexpf(x, k);
+#endif
+}
+
 // Value at k = 0.
 LK_HD inline float byte_scale_base(unsigned byte) {
     return half_value(static_cast<half_t>(byte << kByteScaleShift));
 }
 
 LK_HD inline float byte_scale_decode(uint8_t byte, int k) {
-    return ldexpf(byte_scale_base(byte), k);
+    return times_power(byte_scale_base(byte), k);
 }
 
 // Smallest byte whose value is >= scale; saturates at 255.
 LK_HD inline uint8_t byte_scale_round_up(float scale, int k) {
-    const float x = ldexpf(scale, -k);
+    const float x = times_power(scale, -k);
     if (!(x > 0)) {
         return 0;
     }
@@ -151,7 +160,7 @@ LK_HD inline uint8_t byte_scale_round_up(float scale, int k) {
 
 // Rounds ties to even; saturates at 255.
 LK_HD inline uint8_t byte_scale_round_nearest(float scale, int k) {
-    const float x = ldexpf(scale, -k);
+    const float x = times_power(scale, -k);
     if (!(x > 0)) {
         return 0;
     }

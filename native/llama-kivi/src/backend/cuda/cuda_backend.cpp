@@ -13,6 +13,8 @@
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/cuda_device.h"
 #include "backend/cuda/cuda_pass.h"
+#include "backend/cuda/device/padding.h"
+#include "backend/cuda/device/stream.h"
 #include "backend/cuda/elementwise/elementwise.h"
 #include "backend/cuda/elementwise/sampling_table.h"
 #include "backend/cuda/matmul/matmul_queue.h"
@@ -33,16 +35,21 @@ public:
     QueuedBackend(CudaDevice& device, bool batch_invariant)
         : device_(device),
           batch_invariant_(batch_invariant),
+          stream_(device.memory()),
           broken_(device.memory(), 1),
-          matmul_(device.memory(), device.weights(), device.processors(), batch_invariant, stream_),
-          attention_(device.memory(), device.processors()) {}
+          matmul_(device.weights(), device.processors(), batch_invariant, stream_),
+          attention_(device.processors()) {}
 
-    ~QueuedBackend() override { cudaStreamSynchronize(stream_); }
+    ~QueuedBackend() override { cudaStreamSynchronize(stream_.ahead()); }
 
     std::unique_ptr<CudaPass> begin(const lk_plugin_pass_rows& rows) override {
         watch_.clear();
-        auto pass = std::make_unique<CudaPass>(rows, batch_invariant_, images_, device_.memory(), stream_);
-        LK_CUDA(cudaMemsetAsync(broken_.data(), 0, sizeof(int), stream_));
+        stream_.drop();
+        auto pass = std::make_unique<CudaPass>(rows, batch_invariant_, images_, device_.memory(), stream_.ahead());
+        LK_CUDA(cudaMemsetAsync(broken_.data(), 0, sizeof(int), stream_.ahead()));
+        if (is_decode_step(pass->plan, segments_of(rows))) {
+            stream_.record(pass->plan.n_rows);
+        }
         return pass;
     }
 
@@ -52,12 +59,13 @@ public:
         seen.for_unread([&](const NumericWatch::Result& r) {
             check_finite(r.data, r.size, {broken_.data(), r.place}, stream_);
         });
+        stream_.end();
         int broken = 0;
         LK_CUDA(cudaGetLastError());
-        LK_CUDA(cudaMemcpyAsync(&broken, broken_.data(), sizeof(int), cudaMemcpyDeviceToHost, stream_));
-        LK_CUDA(cudaStreamSynchronize(stream_));
+        LK_CUDA(cudaMemcpyAsync(&broken, broken_.data(), sizeof(int), cudaMemcpyDeviceToHost, stream_.ahead()));
+        LK_CUDA(cudaStreamSynchronize(stream_.ahead()));
         if (broken != 0) {
-            LK_CUDA(cudaMemsetAsync(broken_.data(), 0, sizeof(int), stream_));
+            LK_CUDA(cudaMemsetAsync(broken_.data(), 0, sizeof(int), stream_.ahead()));
             seen.fail(broken);
         }
     }
@@ -66,7 +74,7 @@ public:
         reserve(tokens_, n);
         int32_t* host = reinterpret_cast<int32_t*>(pinned_tokens_.reserve(n * sizeof(int32_t)));
         std::memcpy(host, tokens, n * sizeof(int32_t));
-        LK_CUDA(cudaMemcpyAsync(tokens_.data(), host, n * sizeof(int32_t), cudaMemcpyHostToDevice, stream_));
+        LK_CUDA(cudaMemcpyAsync(tokens_.data(), host, n * sizeof(int32_t), cudaMemcpyHostToDevice, stream_.next()));
         const int place =
             add_place([t = &table, rows = std::vector<int32_t>(tokens, tokens + n)] { fail_embedding(*t, rows); });
         cuda::embed(table.type, device_.weights().at(table.data), table.row_bytes, tokens_.data(), n,
@@ -121,6 +129,7 @@ public:
         w.n_head_kv = c.n_head_kv;
         w.n_rot = args.n_rot;
         w.halves = args.halves;
+        clear_padding(w);
         cuda::stage(w, stream_);
     }
 
@@ -159,19 +168,24 @@ public:
 
     void sample(float* logits, int n, int n_vocab, const lk_sampling* samplings, int32_t* tokens) override {
         reserve(sampled_, n);
-        const lk_sampling* const rows = samplings_.upload(samplings, n, device_.memory(), stream_);
+        // Nothing that is recorded reads the table: an earlier call has run its launches.
+        const lk_sampling* const rows = samplings_.upload(samplings, n, device_.memory(), stream_.ahead());
         const int place = read_result(logits, [] { LK_FAIL(LK_NUMERIC_ERROR, "a logit is NaN or infinite"); });
         cuda::sample(logits, n, n_vocab, rows, sampled_.data(), {broken_.data(), place}, stream_);
-        LK_CUDA(cudaMemcpyAsync(tokens, sampled_.data(), n * sizeof(int32_t), cudaMemcpyDeviceToHost, stream_));
+        LK_CUDA(cudaMemcpyAsync(tokens, sampled_.data(), n * sizeof(int32_t), cudaMemcpyDeviceToHost, stream_.next()));
     }
 
     void stage_pages(CudaPass& pass, kv::Layers layers) override {
         if (const std::optional<kv::Layers> due = pass.layers_to_stage(layers)) {
+            const Stream::AfterGraph after(stream_);
             cuda::stage_pages(pass.cache, pass.append(), *due, stream_);
         }
     }
 
-    void commit(CudaPass& pass) override { cuda::commit(pass.cache, pass.append(), stream_); }
+    void commit(CudaPass& pass) override {
+        stream_.end();
+        cuda::commit(pass.cache, pass.append(), stream_);
+    }
 
 private:
     // The staged rows of a layer as its q8_0 ring stores them; null for an f16 ring.
@@ -206,7 +220,7 @@ private:
 
     template <class T>
     void reserve(Buffer<T>& buffer, size_t size) {
-        grow(buffer, device_.memory(), size);
+        stream_.grow(buffer, size);
     }
 
     MatmulInput make_input(const Rows& host_rows, int n, std::span<const Product> products) {
@@ -220,37 +234,23 @@ private:
             input.halves = half_x_.data();
             return input;
         }
-        const auto takes = [&](MatmulKernel kernel) {
-            return std::any_of(products.begin(), products.end(), [&](const Product& p) {
-                return select_matmul(p.w->type, p.w->n_cols, n, device_.processors().shared_bytes, false) == kernel;
-            });
+        const auto takes = [&](bool codes) {
+            return std::any_of(products.begin(), products.end(),
+                               [&](const Product& p) { return takes_codes(p.w->type) == codes; });
         };
-        if (takes(MatmulKernel::vector_codes)) {
+        if (takes(true)) {
             reserve(codes_, n_cols);
             reserve(code_blocks_, n_cols / 32);
             make_codes(rows, n_cols, codes_.data(), code_blocks_.data(), watch_rows(host_rows, &first), stream_);
             input.codes = {codes_.data(), code_blocks_.data()};
         }
-        if (rows.form != Rows::Form::plain && takes(MatmulKernel::vector)) {
+        if (rows.form != Rows::Form::plain && takes(false)) {
             reserve(made_, n_cols);
             make_floats(rows, 1, n_cols, made_.data(), watch_rows(host_rows, &first), stream_);
             input.x = made_.data();
         }
         return input;
     }
-
-    // A blocking stream is ordered with the legacy stream, on which buffers are allocated and copied.
-    class Stream {
-    public:
-        Stream() { LK_CUDA(cudaStreamCreate(&stream_)); }
-        ~Stream() { cudaStreamDestroy(stream_); }
-        Stream(const Stream&) = delete;
-        Stream& operator=(const Stream&) = delete;
-        operator cudaStream_t() const { return stream_; }
-
-    private:
-        cudaStream_t stream_ = nullptr;
-    };
 
     CudaDevice& device_;
     bool batch_invariant_;

@@ -1,5 +1,5 @@
 // A context's work on a device: lk::Backend with the pass as the engine describes it. Tensors of a call must not move
-// until finish, because errors name them.
+// until finish, because errors name them. A decode step runs when it is finished; see device/stream.h.
 #pragma once
 
 #include <cstdint>

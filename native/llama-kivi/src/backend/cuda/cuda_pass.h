@@ -1,4 +1,4 @@
-// A pass on a device: its plans, and their image in device memory, followed by the flags of sink rows.
+// A pass on a device: its plans, and their image in device memory.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -12,6 +12,7 @@
 #include "backend/cuda/attention/attention_queue.h"
 #include "backend/cuda/device/pass_image.h"
 #include "backend/cuda/plan/append_plan.h"
+#include "backend/cuda/plan/image_layout.h"
 #include "backend/cuda/plan/pass_cache.h"
 #include "backend/cuda/plan/pass_plan.h"
 #include "backend/cuda/plan/row_plan.h"
@@ -35,13 +36,12 @@ public:
           plan(batch_invariant ? plan_rows(cache, segments_of(rows)) : plan_pass(cache, segments_of(rows))),
           attention(plan.groups.size()),
           schedule_(plan_append(cache, segments_of(rows))),
+          layout_(plan, schedule_),
           image_(images.take()) {
-        const size_t flags = plan.bytes() + schedule_.bytes();
-        const size_t bytes = flags + 2 * static_cast<size_t>(plan.n_rows);
-        image_->reserve(memory, bytes);
+        image_->reserve(memory, layout_.bytes);
         const auto write = batch_invariant ? write_rows : write_pass;
-        write(plan, cache, segments_of(rows), image_->host(), image_->device());
-        write_append(schedule_, image_->host() + plan.bytes());
+        write(plan, cache, segments_of(rows), image_->host() + layout_.plan, image_->device() + layout_.plan);
+        write_append(schedule_, image_->host() + layout_.append_works, image_->host() + layout_.steps);
         for (const kv::Side side : {kv::Side::keys, kv::Side::values}) {
             const uint8_t* const from = rows.sink_rows[side_index(side)];
             uint8_t* const to = image_->host() + (sink_rows(side) - image_->device());
@@ -49,20 +49,20 @@ public:
                 to[row] = from != nullptr ? from[row] : 0;
             }
         }
-        image_->upload(bytes, stream);
+        image_->upload(layout_.bytes, stream);
     }
     CudaPass(const CudaPass&) = delete;
     CudaPass& operator=(const CudaPass&) = delete;
 
-    const SegmentWork* works() const { return reinterpret_cast<const SegmentWork*>(image_->device()); }
+    const SegmentWork* works() const { return reinterpret_cast<const SegmentWork*>(image_->device() + layout_.plan); }
     QueuedAppend append() const {
-        const auto* const append_works = reinterpret_cast<const AppendWork*>(image_->device() + plan.bytes());
-        return {schedule_, append_works, reinterpret_cast<const PageStep*>(append_works + schedule_.works.size())};
+        return {schedule_, reinterpret_cast<const AppendWork*>(image_->device() + layout_.append_works),
+                reinterpret_cast<const PageStep*>(image_->device() + layout_.steps)};
     }
 
     // [n_rows] in device memory: 1 for rows that become sinks, if the side has a q8_0 ring.
     const uint8_t* sink_rows(kv::Side side) const {
-        return image_->device() + plan.bytes() + schedule_.bytes() + (side == kv::Side::keys ? 0 : plan.n_rows);
+        return image_->device() + layout_.sink_rows + (side == kv::Side::keys ? 0 : plan.n_rows);
     }
 
     // The layers whose pages are staged now that the rows of `layers` are. A pass whose attention reads no staged
@@ -83,6 +83,7 @@ public:
 
 private:
     AppendSchedule schedule_;
+    ImageLayout layout_;
     PassImages::Lent image_;
     int first_waiting_ = 0;  // of the layers that wait to be staged
 };

@@ -47,7 +47,7 @@ const Tensor& keep(lk_plugin_backend& backend, const lk_plugin_tensor& t) {
 }
 
 Rows rows_of(const lk_plugin_rows& r) {
-    return {r.x, static_cast<Rows::Form>(r.form), r.weight, r.bias, r.eps, r.up};
+    return {r.x, static_cast<Rows::Form>(r.form), r.eps, r.weight, r.bias, r.up};
 }
 
 const char* last_message() {

@@ -8,7 +8,7 @@ namespace lk::cuda {
 
 using kv::Side;
 
-void stage_pages(const PassCache& cache, const QueuedAppend& append, kv::Layers layers, cudaStream_t stream) {
+void stage_pages(const PassCache& cache, const QueuedAppend& append, kv::Layers layers, Stream& stream) {
     const kv::CacheConfig& c = cache.config();
     const HeadRange heads{layers.begin * c.n_head_kv, layers.count() * c.n_head_kv};
     for (const Side side : {Side::keys, Side::values}) {
@@ -24,7 +24,7 @@ void stage_pages(const PassCache& cache, const QueuedAppend& append, kv::Layers 
     LK_CUDA(cudaGetLastError());
 }
 
-void commit(const PassCache& cache, const QueuedAppend& append, cudaStream_t stream) {
+void commit(const PassCache& cache, const QueuedAppend& append, Stream& stream) {
     const kv::CacheConfig& c = cache.config();
     for (const Side side : {Side::keys, Side::values}) {
         const SideSchedule& s = append.schedule.side(side);

@@ -3,6 +3,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include "backend/cuda/device/queue.h"
 #include "backend/cuda/plan/append_plan.h"
 #include "backend/cuda/plan/append_work.h"
 #include "backend/cuda/plan/pass_cache.h"
@@ -18,7 +19,7 @@ struct QueuedAppend {
 };
 
 // See Backend::stage_pages and commit.
-void stage_pages(const PassCache& cache, const QueuedAppend& append, kv::Layers layers, cudaStream_t stream);
-void commit(const PassCache& cache, const QueuedAppend& append, cudaStream_t stream);
+void stage_pages(const PassCache& cache, const QueuedAppend& append, kv::Layers layers, Stream& stream);
+void commit(const PassCache& cache, const QueuedAppend& append, Stream& stream);
 
 }  // namespace lk::cuda

@@ -1,9 +1,14 @@
 // Chooses head tables at the first flush: refined channels, centres and exponents; see kv/head_table.cpp.
+#include "backend/cuda/append/channel_median.h"
+#include "backend/cuda/append/lanes.cuh"
 #include "backend/cuda/append/rows.cuh"
 
 namespace lk::cuda {
 
 namespace {
+
+constexpr int kTableThreads = 1024;
+constexpr int kTableWarps = kTableThreads / 32;
 
 __device__ float block_max(float x, float* scratch) {
     x = warp_max(x);
@@ -12,7 +17,7 @@ __device__ float block_max(float x, float* scratch) {
         scratch[threadIdx.x / 32] = x;
     }
     __syncthreads();
-    x = threadIdx.x % 32 < kWarps ? scratch[threadIdx.x % 32] : 0.0f;
+    x = threadIdx.x % 32 < kTableWarps ? scratch[threadIdx.x % 32] : 0.0f;
     return warp_max(x);
 }
 
@@ -80,12 +85,7 @@ __device__ void choose_key_table(const PageFormat& f, const Rows& rows, int n, i
     __syncthreads();
 }
 
-// Maps a half to an unsigned key of the same order.
-__device__ unsigned ordered(uint16_t half) {
-    return half & 0x8000u ? 0xffffu & ~static_cast<unsigned>(half) : half | 0x8000u;
-}
-
-// Median of channel c over rows [skip, n): determines, bit by bit, the ordered key that n / 2 rows are below.
+// The same by one thread, for any number of rows: median of channel c over rows [skip, n).
 template <class Rows>
 __device__ float median(const Rows& rows, int skip, int n, int c) {
     const int count = n - skip;
@@ -95,65 +95,94 @@ __device__ float median(const Rows& rows, int skip, int n, int c) {
         const unsigned trial = upper | 1u << bit;
         int below = 0;
         for (int i = skip; i < n; ++i) {
-            below += ordered(rows.half(i, c)) < trial;
+            below += ordered_key(rows.half(i, c)) < trial;
         }
         upper = below <= rank ? trial : upper;
     }
     int below = 0;
     unsigned lower = 0;  // greatest smaller key
     for (int i = skip; i < n; ++i) {
-        const unsigned x = ordered(rows.half(i, c));
+        const unsigned x = ordered_key(rows.half(i, c));
         below += x < upper;
         lower = x < upper ? max(lower, x) : lower;
     }
-    const auto value = [](unsigned key) {
-        return half_bits_to_float(static_cast<uint16_t>(key & 0x8000u ? key & 0x7fffu : ~key));
-    };
     if (count % 2 == 1) {
-        return value(upper);
+        return key_value(upper);
     }
-    return 0.5f * (value(below == rank ? lower : upper) + value(upper));
+    return 0.5f * (key_value(below == rank ? lower : upper) + key_value(upper));
 }
 
-// Median over rows [skip, n) of the mean square of row - mu. One warp per row; thread 0 returns the median.
+// Medians of the channels over rows [skip, n).
 template <class Rows>
-__device__ float median_mean_square(const Rows& rows, int skip, int n, const uint16_t* mu, float* squares,
-                                    float* scratch) {
-    const int d = rows.d;
-    __syncthreads();
-    for (int i = skip + threadIdx.x / 32; i < n; i += kWarps) {
-        double sum = 0;
-        for (int c = threadIdx.x % 32; c < d; c += 32) {
-            const double x = rows.at(i, c) - (mu != nullptr ? half_bits_to_float(mu[c]) : 0.0f);
-            sum += x * x;
+__device__ void choose_centre(const Rows& rows, int skip, int n, uint16_t* mu) {
+    if (n - skip <= kMedianRows) {
+        for (int c = threadIdx.x / 32; c < rows.d; c += kTableWarps) {
+            const float x = channel_median(Lanes(), n - skip, [&](int i) { return rows.half(skip + i, c); });
+            if (threadIdx.x % 32 == 0) {
+                mu[c] = float_to_half_bits(x);
+            }
         }
-        sum = warp_sum(sum);
+    } else if (threadIdx.x < rows.d) {
+        mu[threadIdx.x] = float_to_half_bits(median(rows, skip, n, threadIdx.x));
+    }
+    __syncthreads();
+}
+
+// Medians over rows [skip, n) of the mean square of row - mu and of row. One warp per row; half of the block ranks the
+// one or the other. squares: [2, n] scratch.
+struct MeanSquares {
+    float centred;
+    float plain;
+};
+
+template <class Rows>
+__device__ MeanSquares median_mean_squares(const Rows& rows, int skip, int n, const uint16_t* mu, float* squares,
+                                           float* scratch) {
+    const int d = rows.d;
+    const int count = n - skip;
+    for (int i = threadIdx.x / 32; i < count; i += kTableWarps) {
+        double centred = 0;
+        double plain = 0;
+        for (int c = threadIdx.x % 32; c < d; c += 32) {
+            const float x = rows.at(skip + i, c);
+            const double y = x - half_bits_to_float(mu[c]);
+            centred += y * y;
+            plain += static_cast<double>(x) * x;
+        }
+        centred = warp_sum(centred);
+        plain = warp_sum(plain);
         if (threadIdx.x % 32 == 0) {
-            squares[i - skip] = static_cast<float>(sum / d);
+            squares[i] = static_cast<float>(centred / d);
+            squares[count + i] = static_cast<float>(plain / d);
         }
     }
     __syncthreads();
     // Each thread ranks its own rows.
-    const int count = n - skip;
-    for (int i = threadIdx.x; i < count; i += kThreads) {
+    constexpr int kHalf = kTableThreads / 2;
+    const int which = threadIdx.x / kHalf;
+    const float* const own = squares + which * count;
+    for (int i = threadIdx.x % kHalf; i < count; i += kHalf) {
+        const float x = own[i];
         int rank = 0;
+#pragma unroll 8
         for (int o = 0; o < count; ++o) {
-            rank += squares[o] < squares[i] || (squares[o] == squares[i] && o < i);
+            rank += own[o] < x || (own[o] == x && o < i);
         }
         if (rank == count / 2) {
-            scratch[0] = squares[i];
+            scratch[2 * which] = x;
         }
         if (rank == count / 2 - 1) {
-            scratch[1] = squares[i];
+            scratch[2 * which + 1] = x;
         }
     }
     __syncthreads();
-    const float result = count % 2 == 1 ? scratch[0] : 0.5f * (scratch[1] + scratch[0]);
+    const auto middle = [&](const float* two) { return count % 2 == 1 ? two[0] : 0.5f * (two[1] + two[0]); };
+    const MeanSquares result{middle(scratch), middle(scratch + 2)};
     __syncthreads();
     return result;
 }
 
-// Chooses centre and exponent of values from the first n rows. squares: [n] scratch.
+// Chooses centre and exponent of values from the first n rows. squares: [2, n] scratch.
 template <class Rows>
 __device__ void choose_value_table(const PageFormat& f, const Rows& rows, int n, int skip, float* squares,
                                    float* scratch, uint8_t* table) {
@@ -161,18 +190,13 @@ __device__ void choose_value_table(const PageFormat& f, const Rows& rows, int n,
     uint16_t* mu = reinterpret_cast<uint16_t*>(table + 4);
     float largest = 0;
     if (f.scale_kind == ScaleKind::byte_token) {
-        const int c = threadIdx.x;
-        if (c < d) {
-            mu[c] = float_to_half_bits(median(rows, skip, n, c));
+        choose_centre(rows, skip, n, mu);
+        const MeanSquares squared = median_mean_squares(rows, skip, n, mu, squares, scratch);
+        if (!kv::centring_pays(squared.centred, squared.plain) && threadIdx.x < d) {
+            mu[threadIdx.x] = 0;
         }
         __syncthreads();
-        const float centred = median_mean_square(rows, skip, n, mu, squares, scratch);
-        const float plain = median_mean_square(rows, skip, n, nullptr, squares, scratch);
-        if (!kv::centring_pays(centred, plain) && c < d) {
-            mu[c] = 0;
-        }
-        __syncthreads();
-        for (int i = skip + threadIdx.x / 32; i < n; i += kWarps) {
+        for (int i = skip + threadIdx.x / 32; i < n; i += kTableWarps) {
             float w[kLaneChannels];
             uint8_t codes[kLaneChannels];
             load_row(rows, i, w);
@@ -183,7 +207,7 @@ __device__ void choose_value_table(const PageFormat& f, const Rows& rows, int n,
             largest = fmaxf(largest, rotated_value(f, w, codes));
         }
     } else {
-        for (int i = threadIdx.x; i < (n - skip) * f.scale_groups; i += kThreads) {
+        for (int i = threadIdx.x; i < (n - skip) * f.scale_groups; i += kTableThreads) {
             const int row = skip + i / f.scale_groups;
             const int begin = i % f.scale_groups * f.group;
             float low = rows.at(row, begin);
@@ -202,10 +226,11 @@ __device__ void choose_value_table(const PageFormat& f, const Rows& rows, int n,
     __syncthreads();
 }
 
-// One thread block per head and work. Shared memory: double widths[256], float squares[trigger], and with kCopies at
-// offset `copy` a copy of the rows in order, which are read many times.
+// One thread block per head and work. Shared memory: double widths[256], float squares[2, trigger], and with kCopies
+// at offset `copy` a copy of the rows in order, which are read many times. Its rows are a word longer than D: a warp
+// that reads a channel of 32 rows accesses all banks.
 template <bool kCopies>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kTableThreads)
     choose_tables_kernel(const SideShape shape, const AppendWork* works, int first_head, int copy) {
     after_previous();
     extern __shared__ __align__(16) uint8_t shared[];
@@ -230,7 +255,7 @@ __global__ void __launch_bounds__(kThreads)
         }
     };
     if constexpr (kCopies) {
-        choose(copy_rows(source, 0, n, reinterpret_cast<uint16_t*>(shared + copy)));
+        choose(copy_rows(source, 0, n, reinterpret_cast<uint16_t*>(shared + copy), f.head_size + 2));
     } else {
         choose(source);
     }
@@ -238,11 +263,12 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-void choose_tables(const SideShape& shape, const AppendWork* works, int n_works, HeadRange heads, cudaStream_t stream) {
-    const SharedLayout shared(kMaxHead * 8 + shape.trigger * 4, shape.trigger * shape.format.head_size * 2);
+void choose_tables(const SideShape& shape, const AppendWork* works, int n_works, HeadRange heads, Stream& stream) {
+    const SharedLayout shared(kMaxHead * 8 + shape.trigger * 2 * 4, shape.trigger * (shape.format.head_size + 2) * 2);
     const auto kernel = shared.copy > 0 ? choose_tables_kernel<true> : choose_tables_kernel<false>;
     shared.allow(kernel);
-    queue(kernel, dim3(heads.count, n_works), kThreads, shared.bytes, stream, shape, works, heads.first, shared.copy);
+    queue(kernel, dim3(heads.count, n_works), kTableThreads, shared.bytes, stream, shape, works, heads.first,
+          shared.copy);
 }
 
 }  // namespace lk::cuda

@@ -54,7 +54,7 @@ __global__ void commit_rows_kernel(const SideShape shape, const AppendWork* work
 }  // namespace
 
 void commit_rows(const SideShape& shape, const AppendWork* works, int n_works, int max_sinks, int max_kept, int n_heads,
-                 cudaStream_t stream) {
+                 Stream& stream) {
     const auto copy = [&](int max_rows, bool to_sinks) {
         if (max_rows > 0) {
             const dim3 grid(max_rows, (n_heads + kWarps - 1) / kWarps, n_works);

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "backend/cuda/device/queue.h"
 #include "backend/cuda/plan/append_work.h"
 #include "backend/cuda/plan/segments.h"
 
@@ -37,7 +38,7 @@ struct StageWork {
     int n_rot;
     int halves;  // 1: RoPE pairs (i, i + n_rot/2); 0: (2i, 2i+1)
 };
-void stage(const StageWork& work, cudaStream_t stream);
+void stage(const StageWork& work, Stream& stream);
 
 // Heads [first, first + count), counted over all layers.
 struct HeadRange {
@@ -46,12 +47,12 @@ struct HeadRange {
 };
 
 // Chooses the head tables of works with choose_tables.
-void choose_tables(const SideShape& shape, const AppendWork* works, int n_works, HeadRange heads, cudaStream_t stream);
+void choose_tables(const SideShape& shape, const AppendWork* works, int n_works, HeadRange heads, Stream& stream);
 // Quantizes the rows of steps into their pages. Runs after choose_tables.
 void stage_pages(const SideShape& shape, const AppendWork* works, const PageStep* steps, int n_steps, HeadRange heads,
-                 cudaStream_t stream);
+                 Stream& stream);
 // Copies rows into the sinks, then into the rings: at most max_sinks and max_kept rows per work.
 void commit_rows(const SideShape& shape, const AppendWork* works, int n_works, int max_sinks, int max_kept, int n_heads,
-                 cudaStream_t stream);
+                 Stream& stream);
 
 }  // namespace lk::cuda

@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "backend/cuda/append/head_rows.h"
 #include "backend/cuda/append/kernels.h"
 #include "backend/cuda/device/halves.cuh"
 #include "backend/cuda/device/queue.h"
@@ -104,76 +105,33 @@ __device__ void load_row(const Rows& rows, int i, float (&x)[kLaneChannels]) {
 
 // ---- the rows of an append to one head
 
-// Bytes of a block of 32 channels in a row of a q8_0 ring; only the last block may be shorter.
-constexpr int kRingBlockBytes = 2 + 32;
-
-// Ring rows, oldest first, then staged rows.
-struct HeadRows {
-    const uint16_t* ring;    // [ring_rows, D]; unused if the ring is q8_0
-    const uint8_t* blocks;   // [ring_rows, row_bytes] of a q8_0 ring; otherwise null
-    const uint16_t* staged;  // [row, staged_width]
-    int start;
-    int n_ring;
-    int ring_rows;
-    int d;
-    int row_bytes;
-    int staged_width;
-
-    __device__ HeadRows(const SideShape& shape, const AppendWork& work, int head)
-        : ring(work.ring + static_cast<size_t>(head) * shape.ring_rows * shape.format.head_size),
-          blocks(work.ring_blocks == nullptr
-                     ? nullptr
-                     : work.ring_blocks + static_cast<size_t>(head) * shape.ring_rows * shape.ring_row_bytes),
-          staged(work.staged + static_cast<size_t>(head) * shape.n_ubatch * shape.staged_width),
-          start(work.ring_start),
-          n_ring(work.n_ring),
-          ring_rows(shape.ring_rows),
-          d(shape.format.head_size),
-          row_bytes(shape.ring_row_bytes),
-          staged_width(shape.staged_width) {}
-
-    __device__ bool in_blocks(int i) const { return blocks != nullptr && i < n_ring; }
-    __device__ size_t ring_row(int i) const {
-        const int at = start + i;
-        return static_cast<size_t>(at < ring_rows ? at : at - ring_rows);
-    }
-    // A row that is not in a q8_0 ring.
-    __device__ const uint16_t* row(int i) const {
-        return i >= n_ring ? staged + static_cast<size_t>(i - n_ring) * staged_width : ring + ring_row(i) * d;
-    }
-    // Element c of row i; from a q8_0 ring decoded as by kv::decode_q8_row.
-    __device__ uint16_t half(int i, int c) const {
-        if (!in_blocks(i)) {
-            return row(i)[c];
-        }
-        const uint8_t* const block = blocks + ring_row(i) * row_bytes + c / 32 * kRingBlockBytes;
-        const float scale = half_bits_to_float(*reinterpret_cast<const uint16_t*>(block));
-        return float_to_half_bits(scale * static_cast<float>(static_cast<int8_t>(block[2 + c % 32])));
-    }
-    __device__ float at(int i, int c) const { return half_bits_to_float(half(i, c)); }
-};
-
 // Consecutive rows. Their addresses take one multiplication, and the compiler sees which memory they are in; the loops
 // that read each row many times are bound by both.
 struct CopiedRows {
-    const uint16_t* rows;  // [row, D]
+    const uint16_t* rows;  // [row, stride]
     int d;
+    int stride;
 
-    __device__ uint16_t half(int i, int c) const { return rows[i * d + c]; }
+    __device__ uint16_t half(int i, int c) const { return rows[i * stride + c]; }
     __device__ float at(int i, int c) const { return half_bits_to_float(half(i, c)); }
 };
 
-// Copies rows [first, first + n) to `out` with a thread block; returns them as rows [0, n).
-__device__ inline CopiedRows copy_rows(const HeadRows& rows, int first, int n, uint16_t* out) {
-    for (int i = threadIdx.x; i < n * rows.d / 2; i += kThreads) {
-        const int row = first + 2 * i / rows.d;
-        const int pair = i % (rows.d / 2);
-        reinterpret_cast<uint32_t*>(out)[i] =
-            rows.in_blocks(row) ? rows.half(row, 2 * pair) | static_cast<uint32_t>(rows.half(row, 2 * pair + 1)) << 16
-                                : reinterpret_cast<const uint32_t*>(rows.row(row))[pair];
+// Copies rows [first, first + n) to `out`, [n, stride], with a thread block; returns them as rows [0, n). A warp copies
+// four channels per lane of a row at a time.
+__device__ inline CopiedRows copy_rows(const HeadRows& rows, int first, int n, uint16_t* out, int stride) {
+    const int lane = threadIdx.x % 32;
+    const int warps = blockDim.x / 32;
+    for (int c = 4 * lane; c < rows.d; c += 4 * 32) {
+#pragma unroll 4
+        for (int i = threadIdx.x / 32; i < n; i += warps) {
+            const Words2 four = rows.four(first + i, c);
+            uint32_t* const to = reinterpret_cast<uint32_t*>(out + i * stride + c);
+            to[0] = four.x;
+            to[1] = four.y;
+        }
     }
     __syncthreads();
-    return {out, rows.d};
+    return {out, rows.d, stride};
 }
 
 // Dynamic shared memory of a thread block: scratch, and a copy of rows that are read many times, if it fits.

@@ -1,6 +1,8 @@
-// Quantizes the rows that leave the ring into pages. One thread block per step and head.
+// Quantizes the rows that leave the ring into pages: the formats that stage_tiles.cu does not support. One thread block
+// per step and head.
 #include "backend/cuda/append/blocks.cuh"
 #include "backend/cuda/append/rows.cuh"
+#include "backend/cuda/append/stage_tiles.h"
 
 namespace lk::cuda {
 
@@ -13,7 +15,7 @@ struct Group {
     uint8_t bytes[4];  // as stored: half scale, half min; or byte scale, byte zero
     int levels;
 
-    __device__ Group(ScaleKind kind, float min, float max, int n_levels, int k, bool nearest)
+    __device__ Group(ScaleKind kind, float min, float max, int n_levels, int k)
         : s(0), m(0), bytes{}, levels(n_levels) {
         if (kind == ScaleKind::half_pair) {
             const kv::HalfPair pair(min, max, levels);
@@ -24,7 +26,7 @@ struct Group {
             bytes[2] = static_cast<uint8_t>(pair.min);
             bytes[3] = static_cast<uint8_t>(pair.min >> 8);
         } else {
-            const kv::BytePair pair(min, max, levels, k, nearest);
+            const kv::BytePair pair(min, max, levels, k);
             s = pair.s;
             m = pair.m;
             bytes[0] = pair.scale;
@@ -45,39 +47,29 @@ struct Group {
     }
 };
 
-// Quantizes keys [first_row, first_row + G) into token group `token / G` of a page. codes: shared uint8 [G, rows].
+// Quantizes keys [first_row, first_row + G) of the *-paper types into token group `token / G` of a page. codes: shared
+// uint8 [G, D].
 template <class Rows>
 __device__ void quantize_keys(const PageFormat& f, const Rows& rows, int first_row, int token, int sinks,
-                              const uint8_t* table, uint8_t* codes, uint8_t* page) {
+                              uint8_t* codes, uint8_t* page) {
     const int d = f.head_size;
     const int c = threadIdx.x;
-    const int k = f.scale_kind == ScaleKind::half_pair ? 0 : *reinterpret_cast<const int*>(table);
-    const uint16_t* refined = reinterpret_cast<const uint16_t*>(table + 4);
     if (c < d) {
-        int low_row = -1;
-        for (int i = 0; i < f.rows - d; ++i) {
-            low_row = refined[i] == c ? d + i : low_row;
-        }
-        const int levels = kv::code_levels(f.bits, low_row >= 0);
         float low = 0;
         float high = 0;
         if (sinks < f.group) {
             range_of(rows, first_row + sinks, first_row + f.group, c, low, high);
         }
-        const Group group(f.scale_kind, low, high, levels, k, true);
+        const Group group(f.scale_kind, low, high, 1 << f.bits, 0);
         group.store(f, token / f.group * d + c, page);
         for (int t = 0; t < f.group; ++t) {
-            const int code = t < sinks ? 0 : group.code(rows.at(first_row + t, c));
-            codes[t * f.rows + c] = static_cast<uint8_t>(low_row >= 0 ? code >> 2 : code);
-            if (low_row >= 0) {
-                codes[t * f.rows + low_row] = static_cast<uint8_t>(code & 3);
-            }
+            codes[t * d + c] = static_cast<uint8_t>(t < sinks ? 0 : group.code(rows.at(first_row + t, c)));
         }
     }
     __syncthreads();
     const int per_word = 8 / f.bits;             // tokens per word
     const int words = f.tile_tokens / per_word;  // words per quad of rows
-    const int tile_words = f.rows / 4 * words;
+    const int tile_words = f.head_size / 4 * words;
     unsigned* out = reinterpret_cast<unsigned*>(page) + token / f.tile_tokens * tile_words;
     for (int i = threadIdx.x; i < f.group / f.tile_tokens * tile_words; i += kThreads) {
         const int tile = i / tile_words;
@@ -85,7 +77,7 @@ __device__ void quantize_keys(const PageFormat& f, const Rows& rows, int first_r
         const int w = i % words;
         unsigned word = 0;
         for (int s = 0; s < per_word; ++s) {
-            const uint8_t* four = codes + (tile * f.tile_tokens + s * words + w) * f.rows + quad * 4;
+            const uint8_t* four = codes + (tile * f.tile_tokens + s * words + w) * d + quad * 4;
             for (int r = 0; r < 4; ++r) {
                 word |= static_cast<unsigned>(four[r]) << (8 * r + f.bits * s);
             }
@@ -177,7 +169,7 @@ __device__ void quantize_values(const PageFormat& f, const Rows& rows, int first
                 low = fminf(low, rows.at(row, c));
                 high = fmaxf(high, rows.at(row, c));
             }
-            const Group group(f.scale_kind, low, high, 1 << f.bits, k, false);
+            const Group group(f.scale_kind, low, high, 1 << f.bits, k);
             group.store(f, (token + t) * f.scale_groups + g, page);
             for (int c = begin; c < end; ++c) {
                 codes[t * d + c] = static_cast<uint8_t>(group.code(rows.at(row, c)));
@@ -208,7 +200,8 @@ __device__ void store_blocks(const PageFormat& f, const HeadRows& rows, int row,
     }
 }
 
-// KIVI types. Shared memory: the codes of the step, and with kCopies at offset `copy` a copy of its rows.
+// KIVI types: keys of *-paper, and values. Shared memory: the codes of the step, and with kCopies at offset `copy` a
+// copy of its rows.
 template <Side kSide, bool kCopies>
 __global__ void __launch_bounds__(kThreads) stage_pages_kernel(const SideShape shape, const AppendWork* works,
                                                                const PageStep* steps, int first_head, int copy) {
@@ -224,13 +217,15 @@ __global__ void __launch_bounds__(kThreads) stage_pages_kernel(const SideShape s
     const HeadRows source(shape, work, head);
     const auto quantize = [&](const auto& rows, int first) {
         if constexpr (kSide == Side::keys) {
-            quantize_keys(f, rows, first, step.token, sinks, table, shared, page);
+            quantize_keys(f, rows, first, step.token, sinks, shared, page);
         } else {
             quantize_values(f, rows, first, step.n_rows, step.token, sinks, table, shared, page);
         }
     };
     if constexpr (kCopies) {
-        quantize(copy_rows(source, step.row, step.n_rows, reinterpret_cast<uint16_t*>(shared + copy)), 0);
+        quantize(copy_rows(source, step.row, step.n_rows, reinterpret_cast<uint16_t*>(shared + copy),
+                           shape.format.head_size),
+                 0);
     } else {
         quantize(source, step.row);
     }
@@ -265,7 +260,10 @@ __global__ void stage_rows_kernel(const SideShape shape, const AppendWork* works
 }  // namespace
 
 void stage_pages(const SideShape& shape, const AppendWork* works, const PageStep* steps, int n_steps, HeadRange heads,
-                 cudaStream_t stream) {
+                 Stream& stream) {
+    if (stage_tiles(shape, works, steps, n_steps, heads, stream)) {
+        return;
+    }
     const dim3 grid(n_steps, heads.count);
     const PageFormat& f = shape.format;
     if (!kv::is_kivi(f.type)) {

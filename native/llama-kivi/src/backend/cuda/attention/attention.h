@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "backend/cuda/device/queue.h"
 #include "backend/cuda/plan/attention_plan.h"
 #include "backend/cuda/plan/segments.h"
 
@@ -58,6 +59,6 @@ AttentionFunction pages_row_function(const AttentionVariant& variant, const kv::
 AttentionFunction whole_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v);
 
 // Merges the partial results of the splits.
-void attention_join(const AttentionWork& work, cudaStream_t stream);
+void attention_join(const AttentionWork& work, Stream& stream);
 
 }  // namespace lk::cuda

@@ -4,42 +4,42 @@
 #include <cstddef>
 
 #include "backend/cuda/device/memory.h"
+#include "backend/cuda/device/padding.h"
 #include "backend/cuda/device/queue.h"
 #include "base/error.h"
 
 namespace lk::cuda {
 
 PlannedAttention AttentionQueue::plan(const AttentionRequest& request) {
-    PlannedAttention p{request, select_attention(request), {}, {}, {}};
-    const bool pages = p.choice.pages.kernel != AttentionKernel::none;
-    p.rest = attention_function(p.choice.rest, request.k, request.v);
-    if (pages) {
-        p.pages = attention_function(p.choice.pages, request.k, request.v);
-    }
-    p.splits = split_attention(request, p.choice, slots(p.rest), pages ? slots(p.pages) : 0);
-    const AttentionVariant whole = select_whole(request, p.choice);
-    if (whole.kernel != AttentionKernel::none) {
-        p.choice = {whole, {}};
-        p.splits = {1, 0};
-        p.rest = attention_function(whole, request.k, request.v);
-        slots(p.rest);  // raises its limit of shared memory
+    const auto function_of = [&](const AttentionVariant& variant) {
+        return attention_function(variant, request.k, request.v);
+    };
+    const AttentionLaunches launches =
+        plan_attention(request, [&](const AttentionVariant& variant) { return slots(function_of(variant)); });
+    PlannedAttention p{request, launches.choice, launches.splits, function_of(launches.choice.rest), {}};
+    slots(p.rest);  // raises its limit of shared memory
+    if (p.splits.pages > 0) {
+        p.pages = function_of(p.choice.pages);
     }
     return p;
 }
 
-void AttentionQueue::run(const PlannedAttention& planned, AttentionWork work, cudaStream_t stream) {
+void AttentionQueue::run(const PlannedAttention& planned, AttentionWork work, Stream& stream) {
     work.n_splits = planned.splits.rest;
     work.n_page_splits = planned.splits.pages;
     work.fixed_splits = planned.request.invariant;
     if (planned.splits.all() > 1) {
-        grow(partial_, memory_,
-             static_cast<size_t>(planned.splits.all()) * work.n_rows * work.n_head * (work.head_size + 2));
+        stream.grow(partial_,
+                    static_cast<size_t>(planned.splits.all()) * work.n_rows * work.n_head * (work.head_size + 2));
         work.partial = partial_.data();
     }
+    clear_padding(work);
     const auto launch = [&](const AttentionFunction& f, const AttentionVariant& variant, int n_splits) {
         const dim3 grid(attention_blocks(planned.request, variant), n_splits, work.n_segments);
         void* arguments[] = {&work};
-        LK_CUDA(queue_kernel(f.function, grid, f.threads, f.shared_bytes, stream, arguments));
+        const size_t sizes[] = {sizeof(work)};
+        LK_CUDA(queue_launch({f.function, grid, f.threads, static_cast<size_t>(f.shared_bytes), arguments, sizes, 1},
+                             stream));
     };
     launch(planned.rest, planned.choice.rest, planned.splits.rest);
     if (planned.splits.pages > 0) {

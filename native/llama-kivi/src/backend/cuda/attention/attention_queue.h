@@ -2,13 +2,12 @@
 // splits.
 #pragma once
 
-#include <cuda_runtime_api.h>
-
 #include <map>
 #include <utility>
 
 #include "backend/cuda/attention/attention.h"
 #include "backend/cuda/device/processors.h"
+#include "backend/cuda/device/stream.h"
 #include "backend/cuda/plan/attention_plan.h"
 #include "base/memory.h"
 
@@ -25,16 +24,15 @@ struct PlannedAttention {
 
 class AttentionQueue {
 public:
-    AttentionQueue(Memory& memory, const Processors& processors) : memory_(memory), processors_(processors) {}
+    explicit AttentionQueue(const Processors& processors) : processors_(processors) {}
 
     PlannedAttention plan(const AttentionRequest& request);
     // work: without the splits, which the plan determines, and without scratch.
-    void run(const PlannedAttention& planned, AttentionWork work, cudaStream_t stream);
+    void run(const PlannedAttention& planned, AttentionWork work, Stream& stream);
 
 private:
     int slots(const AttentionFunction& f);
 
-    Memory& memory_;
     Processors processors_;
     Buffer<float> partial_;                             // scratch; see AttentionWork
     std::map<std::pair<const void*, int>, int> slots_;  // by kernel and shared memory bytes

@@ -38,7 +38,7 @@ __global__ void join_kernel(const AttentionWork a) {
 
 }  // namespace
 
-void attention_join(const AttentionWork& a, cudaStream_t stream) {
+void attention_join(const AttentionWork& a, Stream& stream) {
     queue(join_kernel, dim3(a.max_rows * a.n_head, a.n_segments), a.head_size, 0, stream, a);
 }
 

@@ -33,4 +33,13 @@ __device__ inline void copy_async_some(void* shared, const void* global, int byt
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(to), "l"(global), "r"(bytes));
 }
 
+// Copies 16 bytes asynchronously if `wanted`, without a branch.
+__device__ inline void copy_async_if(bool wanted, void* shared, const void* global) {
+    const unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+    asm volatile(
+        "{\n\t.reg .pred wanted;\n\tsetp.ne.s32 wanted, %2, 0;\n\t"
+        "@wanted cp.async.cg.shared.global [%0], [%1], 16;\n\t}\n" ::"r"(to),
+        "l"(global), "r"(static_cast<int>(wanted)));
+}
+
 }  // namespace lk::cuda

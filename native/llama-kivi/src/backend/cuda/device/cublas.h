@@ -4,6 +4,11 @@
 #include <cublas_v2.h>
 #include <cuda_runtime_api.h>
 
+#include <cstdint>
+
+#include "backend/cuda/device/padding.h"
+#include "base/memory.h"
+
 namespace lk::cuda {
 
 struct CublasLibrary;
@@ -14,29 +19,47 @@ const CublasLibrary& cublas_library();
 // Throws LK_DEVICE_ERROR unless status is CUBLAS_STATUS_SUCCESS.
 void check_cublas(cublasStatus_t status, const char* call);
 
-// cublasGemmEx; the header overloads the name.
-using CublasGemmEx = cublasStatus_t(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m, int n,
-                                    int k, const void* alpha, const void* a, cudaDataType type_a, int stride_a,
-                                    const void* b, cudaDataType type_b, int stride_b, const void* beta, void* c,
-                                    cudaDataType type_c, int stride_c, cublasComputeType_t compute,
-                                    cublasGemmAlgo_t algorithm);
+// y[n, y_rows] = x[n, n_cols] W^T + add * y for the first n_rows elements of each row of y.
+struct Gemm {
+    const uint16_t* w;  // [n_rows, n_cols], halves
+    const uint16_t* x;  // [n, n_cols], halves
+    float* y;
+    int n_rows;
+    int n_cols;
+    int n;
+    int y_rows;
+    float add;       // 0 or 1
+    int unused = 0;  // no padding: graphs compare descriptions byte by byte
+};
+static_assert(kUnpadded<Gemm, void*, void*, void*, int, int, int, int, float, int>);
 
 class Cublas {
 public:
-    explicit Cublas(cudaStream_t stream);
+    Cublas(Memory& memory, cudaStream_t stream);
     ~Cublas();
     Cublas(const Cublas&) = delete;
     Cublas& operator=(const Cublas&) = delete;
 
-    // cublasGemmEx without its handle.
-    template <class... Arguments>
-    void gemm_ex(Arguments... arguments) const {
-        check_cublas(gemm_ex_(handle_, arguments...), "cublasGemmEx");
-    }
+    // From now on, matmuls are queued on this stream. They share a workspace: cuBLAS would allocate its own for a
+    // graph, which makes the graph's parameters fixed.
+    void use(cudaStream_t stream);
+    void multiply(const Gemm& gemm);
 
 private:
+    void reserve_workspace();
+
+    // cublasGemmEx; the header overloads the name.
+    using GemmEx = cublasStatus_t(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m, int n,
+                                  int k, const void* alpha, const void* a, cudaDataType type_a, int stride_a,
+                                  const void* b, cudaDataType type_b, int stride_b, const void* beta, void* c,
+                                  cudaDataType type_c, int stride_c, cublasComputeType_t compute,
+                                  cublasGemmAlgo_t algorithm);
+
+    Memory& memory_;
     cublasHandle_t handle_ = nullptr;
-    CublasGemmEx* gemm_ex_;
+    cudaStream_t stream_;
+    GemmEx* gemm_ex_;
+    Buffer<uint8_t> workspace_;  // allocated by the first matmul
 };
 
 }  // namespace lk::cuda

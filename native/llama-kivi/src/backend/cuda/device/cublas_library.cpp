@@ -44,8 +44,12 @@ CublasLibrary open_cublas(std::span<const std::string> names) {
     std::string tried;
     for (const std::string& name : names) {
         if (void* const library = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL)) {
-            return {name, function(library, name, "cublasCreate_v2"), function(library, name, "cublasDestroy_v2"),
-                    function(library, name, "cublasSetStream_v2"), function(library, name, "cublasGemmEx")};
+            return {name,
+                    function(library, name, "cublasCreate_v2"),
+                    function(library, name, "cublasDestroy_v2"),
+                    function(library, name, "cublasSetStream_v2"),
+                    function(library, name, "cublasSetWorkspace_v2"),
+                    function(library, name, "cublasGemmEx")};
         }
         tried += (tried.empty() ? "" : "; ") + loader_error();
     }

@@ -14,6 +14,7 @@ struct CublasLibrary {
     void* create;
     void* destroy;
     void* set_stream;
+    void* set_workspace;
     void* gemm_ex;
 };
 

@@ -28,10 +28,13 @@ __device__ inline unsigned pack(float low, float high) {
     return bits(__floats2half2_rn(low, high));
 }
 
-// Two bytes of a word, selected as by __byte_perm, minus `zero`, as halves. Byte b below byte 0x64 is the half 1024 + b
-// (0x64 is the upper byte of 1024).
-__device__ inline __half2 bytes_to_halves(unsigned word, unsigned select, float zero = 0) {
-    return __hsub2(halves(__byte_perm(word, 0x64646464u, select)), __float2half2_rn(1024 + zero));
+// Upper bytes of halves from 1024 on: byte b below byte 0x64 is the half 1024 + b.
+constexpr unsigned kUpperBytes = 0x64646464;
+
+// Two bytes of a word, selected as by __byte_perm, minus `zero`, as halves. upper: kUpperBytes.
+__device__ inline __half2 bytes_to_halves(unsigned word, unsigned select, float zero = 0,
+                                          unsigned upper = kUpperBytes) {
+    return __hsub2(halves(__byte_perm(word, upper, select)), __float2half2_rn(1024 + zero));
 }
 
 }  // namespace lk::cuda

@@ -4,44 +4,38 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstddef>
+
 namespace lk::cuda {
 
-// Whether the device supports the early start: compute capability 9.0 or later.
-inline bool starts_early() {
-    static const bool early = [] {
-        int device = 0;
-        int major = 0;
-        cudaGetDevice(&device);
-        cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
-        return major >= 9;
-    }();
-    return early;
-}
+class Stream;  // device/stream.h
 
-// arguments: addresses of the kernel's arguments.
-inline cudaError_t queue_kernel(const void* kernel, dim3 grid, int threads, size_t shared_bytes, cudaStream_t stream,
-                                void** arguments) {
-    cudaLaunchAttribute early{};
-    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    early.val.programmaticStreamSerializationAllowed = 1;
-    cudaLaunchConfig_t config{};
-    config.gridDim = grid;
-    config.blockDim = dim3(static_cast<unsigned>(threads));
-    config.dynamicSmemBytes = shared_bytes;
-    config.stream = stream;
-    config.attrs = &early;
-    config.numAttrs = starts_early() ? 1 : 0;
-    return cudaLaunchKernelExC(&config, kernel, arguments);
-}
+struct KernelLaunch {
+    const void* kernel;
+    dim3 grid;
+    int threads;  // per block
+    size_t shared_bytes;
+    // Per argument: its address and its size.
+    void** arguments;
+    const size_t* sizes;
+    size_t n_arguments;
+};
+
+// Queues a kernel, or records it for a graph.
+cudaError_t queue_launch(const KernelLaunch& launch, Stream& stream);
 
 // Check cudaGetLastError afterwards.
 template <class... Parameters, class... Arguments>
-void queue(void (*kernel)(Parameters...), dim3 grid, int threads, size_t shared_bytes, cudaStream_t stream,
+void queue(void (*kernel)(Parameters...), dim3 grid, int threads, size_t shared_bytes, Stream& stream,
            const Arguments&... values) {
     const auto run = [&](Parameters... parameters) {
         void* arguments[] = {const_cast<void*>(static_cast<const void*>(&parameters))...};
-        static_cast<void>(
-            queue_kernel(reinterpret_cast<const void*>(kernel), grid, threads, shared_bytes, stream, arguments));
+        const size_t sizes[] = {sizeof(Parameters)...};
+        KernelLaunch launch{reinterpret_cast<const void*>(kernel), grid, threads, shared_bytes, nullptr, nullptr, 0};
+        launch.arguments = arguments;
+        launch.sizes = sizes;
+        launch.n_arguments = sizeof...(Parameters);
+        static_cast<void>(queue_launch(launch, stream));
     };
     run(values...);
 }
@@ -51,6 +45,19 @@ void queue(void (*kernel)(Parameters...), dim3 grid, int threads, size_t shared_
 __device__ inline void after_previous() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.wait;\n\tgriddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+// The two halves of after_previous, for a kernel that lets the next one start before it waits, so that the next one
+// prefetches weights while this one waits. The next kernel must not call beside_previous.
+__device__ inline void start_next() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+__device__ inline void wait_for_previous() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
 

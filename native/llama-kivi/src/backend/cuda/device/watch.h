@@ -4,12 +4,15 @@
 
 #include <cuda_runtime_api.h>
 
+#include "backend/cuda/device/padding.h"
+
 namespace lk::cuda {
 
-// The place of one result.
+// The place of one result. No padding here and in RowsWatch: graphs compare arguments byte by byte.
 struct Watch {
     int* broken;
     int place;
+    int unused = 0;
 };
 // Places of lazy rows: their inputs, and the evaluated rows, which must also be within the range of the target form.
 struct RowsWatch {
@@ -17,7 +20,9 @@ struct RowsWatch {
     int x;
     int up;
     int made;
+    int unused = 0;
 };
+static_assert(kUnpadded<Watch, int*, int, int> && kUnpadded<RowsWatch, int*, int, int, int, int>);
 
 #ifdef __CUDACC__
 __device__ inline void report(int* broken, int place) {

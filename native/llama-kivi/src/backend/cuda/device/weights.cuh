@@ -195,9 +195,10 @@ __device__ inline void decode8(const uint8_t* row, int i, float* out) {
 }
 
 // Dequantizes eight codes to halves.
-__device__ inline uint4 to_halves(const unsigned (&words)[2], __half2 scale, __half2 offset) {
+__device__ inline uint4 to_halves(const unsigned (&words)[2], __half2 scale, __half2 offset,
+                                  unsigned upper = kUpperBytes) {
     const auto pair = [&](unsigned word, unsigned select) {
-        return bits(__hfma2(bytes_to_halves(word, select), scale, offset));
+        return bits(__hfma2(bytes_to_halves(word, select, 0, upper), scale, offset));
     };
     return make_uint4(pair(words[0], 0x4140), pair(words[0], 0x4342), pair(words[1], 0x4140), pair(words[1], 0x4342));
 }

@@ -169,7 +169,7 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 void sample(float* logits, int n, int n_vocab, const lk_sampling* samplings, int32_t* tokens, const Watch& watch,
-            cudaStream_t stream) {
+            Stream& stream) {
     queue(sample_kernel, n, kThreads, 0, stream, logits, n_vocab, samplings, tokens, watch);
 }
 

@@ -117,7 +117,7 @@ __global__ void dequantize_kernel(const uint8_t* w, int64_t n, uint16_t* out) {
 }  // namespace
 
 void multiply_few(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x, int n,
-                  cudaStream_t stream) {
+                  Stream& stream) {
     const int n_blocks = count_blocks(products, kTileRows);
     dispatch("matmul with few tokens", type, [&](auto t) {
         constexpr WeightType kType = decltype(t)::value;
@@ -136,7 +136,7 @@ void multiply_few(WeightType type, FewProducts products, size_t row_bytes, int n
     });
 }
 
-void dequantize(WeightType type, const uint8_t* w, int64_t n, uint16_t* out, cudaStream_t stream) {
+void dequantize(WeightType type, const uint8_t* w, int64_t n, uint16_t* out, Stream& stream) {
     dispatch("dequantize", type, [&](auto t) {
         constexpr int threads = 256;
         const int n_blocks = static_cast<int>((n / 8 + threads - 1) / threads);

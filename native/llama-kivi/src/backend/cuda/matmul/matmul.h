@@ -3,6 +3,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include "backend/cuda/device/queue.h"
 #include "backend/cuda/plan/matmul_plan.h"
 
 namespace lk::cuda {
@@ -12,24 +13,28 @@ struct VectorCodes {
     const int8_t* codes;
     const float2* blocks;
 };
-// GEMV: y = x[n_cols] W^T for every matrix. codes: x in 8 bits, for weight types with takes_codes.
+// GEMV: y = x[n_cols] W^T for every matrix, for types and widths of `streams`. codes: x in 8 bits, for weight types
+// with takes_codes.
+void multiply_stream(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const float* x,
+                     VectorCodes codes, int n_processors, Stream& stream);
+// The same for every type and width.
 void multiply_vector(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const float* x,
-                     VectorCodes codes, cudaStream_t stream);
+                     VectorCodes codes, Stream& stream);
 // GEMM: y = x[n, n_cols] W^T for every matrix, x in halves, 1 < n <= few_columns(type). Reads the weights once.
 void multiply_few(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x, int n,
-                  cudaStream_t stream);
+                  Stream& stream);
 // GEMM: y = x[n, n_cols] W^T for every matrix, x in halves, quantized weights, n <= kTileColumns. Scratch:
 // sums[plan.n_sums()], and counts[plan.n_tiles], which must be zero and is zero again afterwards.
 void multiply_tiles(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x, int n,
-                    const TilePlan& plan, float* sums, int* counts, cudaStream_t stream);
+                    const TilePlan& plan, float* sums, int* counts, Stream& stream);
 // GEMM: y = x[n, n_cols] W^T for every matrix, weights and x in halves. The order of summing does not depend on n.
 // Scratch: sums[plan.n_sums(products.all_rows(), n)].
 void multiply_ordered(const OrderedPlan& plan, OrderedProducts products, int n_cols, const uint16_t* x, int n,
-                      float* sums, cudaStream_t stream);
+                      float* sums, Stream& stream);
 // The same bits for n <= OrderedPlan::kFewColumns, every matrix and float weights as they are.
 void multiply_ordered_few(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x, int n,
-                          cudaStream_t stream);
+                          Stream& stream);
 // Dequantizes n_rows rows of n_cols to halves in out.
-void dequantize(WeightType type, const uint8_t* w, int64_t n, uint16_t* out, cudaStream_t stream);
+void dequantize(WeightType type, const uint8_t* w, int64_t n, uint16_t* out, Stream& stream);
 
 }  // namespace lk::cuda

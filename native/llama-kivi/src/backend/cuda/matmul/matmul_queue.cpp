@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstddef>
 
-#include "backend/cuda/device/memory.h"
 #include "base/error.h"
 
 namespace lk::cuda {
@@ -26,6 +25,9 @@ void MatmulQueue::run(MatmulKernel kernel, std::span<const Product> products, co
         few.n_rows[few.count++] = static_cast<int>(p.w->n_rows);
     }
     switch (kernel) {
+    case MatmulKernel::stream:
+        return multiply_stream(first.type, few, first.row_bytes, input.n_cols, input.x, input.codes, processors_.count,
+                               stream_);
     case MatmulKernel::vector:
     case MatmulKernel::vector_codes:
         return multiply_vector(first.type, few, first.row_bytes, input.n_cols, input.x, input.codes, stream_);
@@ -54,8 +56,8 @@ void MatmulQueue::run_tiles(WeightType type, FewProducts products, size_t row_by
     for (int column = 0; column < input.n; column += most) {
         const int n = std::min(most, input.n - column);
         const TilePlan plan = plan_tiles(type, products, input.n_cols, n, processors_);
-        grow(tile_sums_, memory_, plan.n_sums());
-        grow(tile_counts_, memory_, plan.n_tiles);
+        stream_.grow(tile_sums_, plan.n_sums());
+        stream_.grow(tile_counts_, plan.n_tiles);
         multiply_tiles(type, products, row_bytes, input.n_cols,
                        input.halves + static_cast<size_t>(column) * input.n_cols, n, plan, tile_sums_.data(),
                        tile_counts_.data(), stream_);
@@ -68,7 +70,7 @@ void MatmulQueue::run_tiles(WeightType type, FewProducts products, size_t row_by
 void MatmulQueue::run_ordered(OrderedProducts products, const MatmulInput& input) {
     const int row_blocks = count_blocks(products.matrices, OrderedPlan::kRows);
     const OrderedPlan plan = OrderedPlan::of(row_blocks, input.n_cols, input.n, processors_);
-    grow(segment_sums_, memory_, plan.n_sums(products.all_rows(), input.n));
+    stream_.grow(segment_sums_, plan.n_sums(products.all_rows(), input.n));
     multiply_ordered(plan, products, input.n_cols, input.halves, input.n, segment_sums_.data(), stream_);
 }
 
@@ -82,7 +84,7 @@ void MatmulQueue::multiply_halves(MatmulKernel kernel, const Product& product, c
         const int count = static_cast<int>(std::min(step, w.n_rows - row));
         const uint16_t* halves = reinterpret_cast<const uint16_t*>(data);
         if (!as_is) {
-            grow(half_w_, memory_, count * w.n_cols);
+            stream_.grow(half_w_, count * w.n_cols);
             dequantize(w.type, data + row * w.row_bytes, count * w.n_cols, half_w_.data(), stream_);
             halves = half_w_.data();
         }
@@ -93,11 +95,7 @@ void MatmulQueue::multiply_halves(MatmulKernel kernel, const Product& product, c
             run_ordered({part, {y_rows}, false}, input);
             continue;
         }
-        const float one = 1;
-        const float before = product.add ? 1 : 0;
-        blas_.gemm_ex(CUBLAS_OP_T, CUBLAS_OP_N, count, input.n, input.n_cols, &one, halves, CUDA_R_16F, input.n_cols,
-                      input.halves, CUDA_R_16F, input.n_cols, &before, y, CUDA_R_32F, y_rows, CUBLAS_COMPUTE_32F,
-                      CUBLAS_GEMM_DEFAULT);
+        stream_.multiply({halves, input.halves, y, count, input.n_cols, input.n, y_rows, product.add ? 1.0f : 0.0f});
     }
 }
 

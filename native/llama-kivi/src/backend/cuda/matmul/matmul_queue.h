@@ -1,13 +1,11 @@
 // Queues matmuls: a kernel of this folder, or cuBLAS.
 #pragma once
 
-#include <cuda_runtime_api.h>
-
 #include <cstdint>
 #include <span>
 
 #include "backend/backend.h"
-#include "backend/cuda/device/cublas.h"
+#include "backend/cuda/device/stream.h"
 #include "backend/cuda/device/weight_map.h"
 #include "backend/cuda/matmul/matmul.h"
 #include "backend/cuda/plan/matmul_plan.h"
@@ -19,22 +17,16 @@ namespace lk::cuda {
 struct MatmulInput {
     int n;
     int n_cols;
-    const float* x;          // vector
-    VectorCodes codes;       // vector_codes
+    const float* x;          // one token, weight types without takes_codes
+    VectorCodes codes;       // one token, weight types with takes_codes
     const uint16_t* halves;  // the other kernels
 };
 
 class MatmulQueue {
 public:
     // invariant: see select_matmul.
-    MatmulQueue(Memory& memory, const WeightMap& weights, const Processors& processors, bool invariant,
-                cudaStream_t stream)
-        : memory_(memory),
-          weights_(weights),
-          processors_(processors),
-          invariant_(invariant),
-          stream_(stream),
-          blas_(stream) {}
+    MatmulQueue(const WeightMap& weights, const Processors& processors, bool invariant, Stream& stream)
+        : weights_(weights), processors_(processors), invariant_(invariant), stream_(stream) {}
 
     // products: the matmuls of one launch; see next_launch.
     void run(MatmulKernel kernel, std::span<const Product> products, const MatmulInput& input);
@@ -44,12 +36,10 @@ private:
     void run_ordered(OrderedProducts products, const MatmulInput& input);
     void multiply_halves(MatmulKernel kernel, const Product& product, const MatmulInput& input);
 
-    Memory& memory_;
     const WeightMap& weights_;
     Processors processors_;
     bool invariant_;
-    cudaStream_t stream_;
-    Cublas blas_;
+    Stream& stream_;
     Buffer<uint16_t> half_w_;  // scratch
     Buffer<float> tile_sums_;
     Buffer<int> tile_counts_;

@@ -5,6 +5,7 @@
 
 #include "backend/cuda/device/copy_async.cuh"
 #include "backend/cuda/device/mma.cuh"
+#include "backend/cuda/device/padding.h"
 #include "backend/cuda/device/queue.h"
 #include "backend/cuda/matmul/matmul.h"
 #include "backend/cuda/matmul/weights.cuh"
@@ -40,6 +41,8 @@ struct OrderedWork {
     int n_cols;
     int n;
 };
+static_assert(kUnpadded<OrderedProducts, FewProducts, int[FewProducts::kMost], bool, bool[7]>);
+static_assert(kUnpadded<OrderedWork, OrderedProducts, void*, void*, OrderedPlan, int, int, int>);
 
 // The matrix that a thread block multiplies.
 struct OrderedMatrix {
@@ -244,7 +247,7 @@ __global__ void add_segments_kernel(const __grid_constant__ OrderedWork a) {
 }
 
 template <int kColumns, int kStages>
-void launch(const OrderedWork& work, cudaStream_t stream) {
+void launch(const OrderedWork& work, Stream& stream) {
     constexpr auto* kKernel = multiply_ordered_kernel<kColumns, kStages>;
     constexpr int kBytes = kStages * OrderedPlan::stage_bytes(kColumns);
     static const bool raised =
@@ -257,7 +260,7 @@ void launch(const OrderedWork& work, cudaStream_t stream) {
 }  // namespace
 
 void multiply_ordered(const OrderedPlan& plan, OrderedProducts products, int n_cols, const uint16_t* x, int n,
-                      float* sums, cudaStream_t stream) {
+                      float* sums, Stream& stream) {
     count_blocks(products.matrices, kRows);
     const OrderedWork work{products, x, sums, plan, products.all_rows(), n_cols, n};
     const auto launch_columns = [&](auto columns) {

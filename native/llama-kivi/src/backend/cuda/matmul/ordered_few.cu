@@ -120,7 +120,7 @@ __global__ void __launch_bounds__(32 * kWarps)
 }  // namespace
 
 void multiply_ordered_few(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x, int n,
-                          cudaStream_t stream) {
+                          Stream& stream) {
     const int n_blocks = count_blocks(products, kRows);
     const OrderedPlan plan = OrderedPlan::of(1, n_cols, n, {});
     dispatch("matmul with few tokens in order", type, [&](auto t) {

@@ -12,84 +12,142 @@ namespace lk::cuda {
 
 namespace {
 
-// A lane's elements of a step: [i, i + 8) of two chunks of 32, in rows g, g + 8, g + 16 and g + 24 of its warp.
-template <WeightType kType>
+// A lane's elements of a step: [i, i + 8) of two chunks of 32, in rows g, g + 8, ... of the kRows rows of its warp.
+// Four lanes have the same rows. K-quants: each scale is decoded once per warp and shuffled to the lanes that need it.
+template <WeightType kType, int kRows, int kPitch>
 class RowDecoder {
 public:
-    __device__ void begin(const uint8_t* const (&rows)[4], int i) {
-        i_ = i;
-#pragma unroll
-        for (int r = 0; r < 4; ++r) {
-            rows_[r] = rows[r];
-        }
+    // The step's bytes of a row of the lane's warp.
+    struct Lane {
+        const uint8_t* row;     // row g
+        const uint8_t* scales;  // row scale_row()
+        int i;
+    };
+
+    // kUpperBytes in a register that the compiler does not know to be constant: as a constant it becomes an operand of
+    // each __byte_perm, whose selector then needs an instruction of its own. The number of threads is a power of two.
+    __device__ static unsigned upper_bytes() { return kUpperBytes + (threadIdx.x & blockDim.x); }
+
+    // Row of the warp whose scales the lane decodes; other rows follow at distances of kScaleRows.
+    __device__ static int scale_row() { return threadIdx.x % kScaleRows; }
+
+    // upper: upper_bytes().
+    __device__ void begin(const Lane& lane, unsigned upper) {
+        lane_ = lane;
+        upper_ = upper;
         if constexpr (kPairs) {
-            // Four lanes have the same rows; each decodes the scales of one row.
-            const PairScales scales(*reinterpret_cast<const uint4*>(own_row(rows)), i / 64);
-            const unsigned scale = bits(scales.half_scales());
-            const unsigned offset = bits(scales.half_offsets());
 #pragma unroll
-            for (int r = 0; r < 4; ++r) {
-                scales_[r] = halves(__shfl_sync(kAllLanes, scale, sharing_lane(r)));
-                offsets_[r] = halves(__shfl_sync(kAllLanes, offset, sharing_lane(r)));
+            for (int s = 0; s < kSlots; ++s) {
+                const uint8_t* const row = lane.scales + s * kScaleRows * kPitch;
+                const PairScales pair(*reinterpret_cast<const uint4*>(row), lane.i / 64);
+                const __half2 scales = pair.half_scales();
+                const __half2 offsets = pair.half_offsets();
+                scales_[s][0] = bits(__lows2half2(scales, offsets));
+                scales_[s][1] = bits(__highs2half2(scales, offsets));
             }
         } else if constexpr (kType == WeightType::Q6_K) {
-            // The same; two lanes need the scales of the chunks' first half, two those of the second half.
-            const uint8_t* const own = own_row(rows);
-            unsigned bytes[1];
-            load_words<Space::shared>(own + 192 + i / 64 * 4, bytes);
-            const __half2 d = __half2half2(__ushort_as_half(load_u16(own + 208)));
-            const unsigned first = bits(__hmul2(bytes_to_halves(bytes[0] ^ 0x80808080u, 0x4240, 128), d));
-            const unsigned second = bits(__hmul2(bytes_to_halves(bytes[0] ^ 0x80808080u, 0x4341, 128), d));
+            // Lanes 16 to 31 decode the scales of the chunks' second halves.
+            const unsigned select = threadIdx.x % 32 < 16 ? 0x4240 : 0x4341;
 #pragma unroll
-            for (int r = 0; r < 4; ++r) {
-                const unsigned of_first = __shfl_sync(kAllLanes, first, sharing_lane(r));
-                const unsigned of_second = __shfl_sync(kAllLanes, second, sharing_lane(r));
-                scales_[r] = halves(i % 32 < 16 ? of_first : of_second);
+            for (int s = 0; s < kSlots; ++s) {
+                const uint8_t* const row = lane.scales + s * kScaleRows * kPitch;
+                const unsigned codes = load_u32(row + 192 + lane.i / 64 * 4) ^ 0x80808080u;
+                const __half2 d = __half2half2(__ushort_as_half(load_u16(row + 208)));
+                scales_[s][0] = bits(__hmul2(bytes_to_halves(codes, select, 128), d));
             }
         }
     }
 
-    template <int kChunk>
-    __device__ void decode(uint4 (&out)[4]) const {
+    // Shuffles each scale to its own lane: the compiler does not move a shuffle, and so decodes the scales here and not
+    // where they are used, at the end of a step.
+    __device__ void settle() {
+        if constexpr (kPairs || kType == WeightType::Q6_K) {
 #pragma unroll
-        for (int r = 0; r < 4; ++r) {
+            for (int s = 0; s < kSlots; ++s) {
+                scales_[s][0] = __shfl_sync(kAllLanes, scales_[s][0], threadIdx.x % 32);
+                if constexpr (kPairs) {
+                    scales_[s][1] = __shfl_sync(kAllLanes, scales_[s][1], threadIdx.x % 32);
+                }
+            }
+        }
+    }
+
+    // Dequantizes a chunk of rows g + 16 kTile and g + 16 kTile + 8.
+    template <int kChunk, int kTile>
+    __device__ void decode(uint4 (&out)[2]) const {
+#pragma unroll
+        for (int k = 0; k < 2; ++k) {
+            const int r = 2 * kTile + k;
+            const uint8_t* const row = lane_.row + 8 * r * kPitch;
             if constexpr (kPairs) {
-                out[r] = decode_half_pair<kType == WeightType::Q5_K, kChunk>(rows_[r], i_, scales_[r], offsets_[r]);
+                const int source = 8 * (r % 4) + threadIdx.x % 32 / 4;
+                const __half2 both = halves(__shfl_sync(kAllLanes, scales_[r / 4][kChunk], source));
+                const __half2 scale = __low2half2(both);
+                const __half2 offset = __high2half2(both);
+                if constexpr (kType == WeightType::Q4_K) {
+                    out[k] = decode4<kChunk>(row, scale, offset);
+                } else {
+                    out[k] = decode_half_pair<true, kChunk>(row, lane_.i, scale, offset, upper_);
+                }
             } else if constexpr (kType == WeightType::Q6_K) {
-                const int part = i_ / 128;
-                const int shift = i_ % 128 / 64 * 4;
-                unsigned low[2];
-                unsigned high[2];
-                load_words<Space::shared>(rows_[r] + part * 64 + kChunk * 32 + i_ % 32, low);
-                load_words<Space::shared>(rows_[r] + 128 + part * 32 + i_ % 32, high);
-                const __half2 scale = kChunk == 0 ? __low2half2(scales_[r]) : __high2half2(scales_[r]);
+                const int source = lane_.i % 32 / 16 * 16 + 8 * (r % 2) + threadIdx.x % 32 / 4;
+                const __half2 both = halves(__shfl_sync(kAllLanes, scales_[r / 2][0], source));
+                out[k] = decode6<kChunk>(row, kChunk == 0 ? __low2half2(both) : __high2half2(both));
+            } else if constexpr (kType == WeightType::Q8_0) {
+                const uint8_t* const block = row + (lane_.i / 32 + kChunk) * static_cast<int>(sizeof(BlockQ8_0));
+                unsigned words[2];
+                load_words<Space::shared>(block + 2 + lane_.i % 32, words);
+                const __half2 scale = __half2half2(__ushort_as_half(load_u16(block)));
                 const auto pair = [&](int w, unsigned select) {
-                    const unsigned codes =
-                        (low[w] >> shift & 0x0f0f0f0fu) | (high[w] >> (shift + 2 * kChunk) & 0x03030303u) << 4;
-                    return bits(__hmul2(bytes_to_halves(codes, select, 32), scale));
+                    return bits(__hmul2(bytes_to_halves(words[w] ^ 0x80808080u, select, 128, upper_), scale));
                 };
-                out[r] = make_uint4(pair(0, 0x4140), pair(0, 0x4342), pair(1, 0x4140), pair(1, 0x4342));
+                out[k] = make_uint4(pair(0, 0x4140), pair(0, 0x4342), pair(1, 0x4140), pair(1, 0x4342));
             } else {
-                out[r] = decode8_halves<kType, Space::shared>(rows_[r], i_ + 32 * kChunk);
+                out[k] = decode8_halves<kType, Space::shared>(row, lane_.i + 32 * kChunk);
             }
         }
     }
 
 private:
-    __device__ static const uint8_t* own_row(const uint8_t* const (&rows)[4]) {
-        const int j = threadIdx.x % 4;
-        return j < 2 ? (j == 0 ? rows[0] : rows[1]) : j == 2 ? rows[2] : rows[3];
-    }
-    // The lane that decodes the scales of this lane's row r.
-    __device__ static int sharing_lane(int r) {
-        return threadIdx.x % 32 / 4 * 4 + r;
+    static constexpr bool kPairs = kType == WeightType::Q4_K || kType == WeightType::Q5_K;
+    // Rows whose scales a warp decodes at a time: one per lane; Q6_K has two scales per row and chunk.
+    static constexpr int kScaleRows = kType == WeightType::Q6_K ? 16 : 32;
+    static constexpr int kSlots = kRows / kScaleRows;
+
+    // The upper nibbles are not shifted, but multiplied by 1/16, which is exact.
+    template <int kChunk>
+    __device__ uint4 decode4(const uint8_t* row, __half2 scale, __half2 offset) const {
+        const uint2 codes = *reinterpret_cast<const uint2*>(row + 16 + lane_.i / 64 * 32 + lane_.i % 32);
+        const auto pair = [&](unsigned word, unsigned select) {
+            if constexpr (kChunk == 0) {
+                return bits(__hfma2(bytes_to_halves(word & 0x0f0f0f0fu, select, 0, upper_), scale, offset));
+            }
+            const __half2 sixteenfold = halves(__byte_perm(word & 0xf0f0f0f0u, upper_, select));
+            const __half2 code = __hfma2(sixteenfold, __float2half2_rn(1.0f / 16), __float2half2_rn(-1024.0f / 16));
+            return bits(__hfma2(code, scale, offset));
+        };
+        return make_uint4(pair(codes.x, 0x4140), pair(codes.x, 0x4342), pair(codes.y, 0x4140), pair(codes.y, 0x4342));
     }
 
-    static constexpr bool kPairs = kType == WeightType::Q4_K || kType == WeightType::Q5_K;
-    int i_;
-    const uint8_t* rows_[4];
-    __half2 scales_[4];  // per row, for both chunks
-    __half2 offsets_[4];
+    template <int kChunk>
+    __device__ uint4 decode6(const uint8_t* row, __half2 scale) const {
+        const int part = lane_.i / 128;
+        const int shift = lane_.i % 128 / 64 * 4;
+        unsigned low[2];
+        unsigned high[2];
+        load_words<Space::shared>(row + part * 64 + kChunk * 32 + lane_.i % 32, low);
+        load_words<Space::shared>(row + 128 + part * 32 + lane_.i % 32, high);
+        const auto pair = [&](int w, unsigned select) {
+            const unsigned codes = (low[w] >> shift & 0x0f0f0f0fu) | (high[w] >> (shift + 2 * kChunk) & 0x03030303u)
+                                                                         << 4;
+            return bits(__hmul2(bytes_to_halves(codes, select, 32, upper_), scale));
+        };
+        return make_uint4(pair(0, 0x4140), pair(0, 0x4342), pair(1, 0x4140), pair(1, 0x4342));
+    }
+
+    Lane lane_;
+    unsigned upper_;
+    unsigned scales_[kSlots][2];  // per chunk: scale and offset; Q6_K: the scales of both chunks in [0]
 };
 
 }  // namespace

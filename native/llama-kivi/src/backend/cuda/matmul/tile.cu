@@ -1,10 +1,12 @@
-// GEMMs of quantized weights with up to 64 tokens. A tile is 96 rows of weights; a step is 256 elements of each row.
+// GEMMs of quantized weights with up to 64 tokens. A tile is 128 rows of weights; a step is 256 elements of each row.
 // The steps of all tiles, tile after tile, are split evenly among one thread block per multiprocessor. A block
 // prefetches the weights and tokens of coming steps into shared memory, across tile boundaries, while its warps
-// dequantize to halves for tensor cores; each weight is read and decoded once. When several blocks share a tile, the
-// last to finish adds the partial sums, always in the same order.
+// dequantize to halves for tensor cores; each weight is read and decoded once. A warp dequantizes 16 rows while the
+// tensor cores multiply the preceding 16, also across steps and tiles. When several blocks share a tile, the last to
+// finish adds the partial sums, always in the same order.
 #include "backend/cuda/device/copy_async.cuh"
 #include "backend/cuda/device/queue.h"
+#include "backend/cuda/matmul/raise_shared.cuh"
 #include "backend/cuda/matmul/tile_stages.cuh"
 #include "backend/cuda/plan/weight_dispatch.h"
 
@@ -12,22 +14,60 @@ namespace lk::cuda {
 
 namespace {
 
+// Keeps the compiler from moving the decoding of rows behind a branch.
+__device__ __forceinline__ void settle(uint4 (&rows)[2]) {
+#pragma unroll
+    for (uint4& r : rows) {
+        asm volatile("" : "+r"(r.x), "+r"(r.y), "+r"(r.z), "+r"(r.w));
+    }
+}
+
+// Multiplies row tiles [kFrom, kTo) of chunk kChunk, each while the next one is decoded. The next tile of the last one
+// is the first tile of chunk 1 - kChunk of `next`, whose tokens are in `next_stage`. between: called with each tile's
+// index.
+template <int kChunk, int kFrom, int kTo, class Block, class Between>
+__device__ __forceinline__ void multiply_tiles_of_chunk(const Block& own, const typename Block::Decoder& decoder,
+                                                        const typename Block::Decoder& next, const uint8_t* next_stage,
+                                                        uint4 (&rows)[2][2], uint4 (&columns)[Block::kColumns / 8],
+                                                        typename Block::Accumulators& acc, const Between& between) {
+    if constexpr (kFrom < kTo) {
+        constexpr bool kLast = kFrom + 1 == Block::kRowTiles;
+        between(std::integral_constant<int, kFrom>{});
+        if constexpr (kLast) {
+            next.template decode<1 - kChunk, 0>(rows[0]);
+        } else {
+            decoder.template decode<kChunk, kFrom + 1>(rows[(kFrom + 1) % 2]);
+        }
+        own.template multiply_rows<kLast, 1 - kChunk>(rows[kFrom % 2], columns, acc[kFrom], next_stage);
+        multiply_tiles_of_chunk<kChunk, kFrom + 1, kTo>(own, decoder, next, next_stage, rows, columns, acc, between);
+    }
+}
+
 // kTiles: tiles of 8 tokens.
 template <WeightType kType, int kTiles>
-__global__ void __launch_bounds__(kThreads, 1) multiply_tiles_kernel(const __grid_constant__ TileWork a) {
+__global__ void __launch_bounds__(TileWarps<kTiles>::kThreads, 1)
+    multiply_tiles_kernel(const __grid_constant__ TileWork a) {
     using Block = TileBlock<kType, kTiles>;
     constexpr int kStageBytes = Block::kStageBytes;
+    constexpr int kRowTiles = Block::kRowTiles;
     extern __shared__ __align__(128) uint8_t shared[];
     const FewProducts& products = a.products;
     const TilePlan& plan = a.plan;
     const int begin = plan.shares.begin(blockIdx.x);
     const int end = plan.shares.begin(blockIdx.x + 1);
     const int warp = threadIdx.x / 32;
-    const int sharer = warp / kRowWarps;
+    const int sharer = warp / Block::kRowWarps;
     const int g = threadIdx.x % 32 / 4;
     const int j = threadIdx.x % 4;
-    const Block own{a,      begin, end, a.n_cols % kStepElements != 0, warp % kRowWarps * kWarpRows,
-                    sharer, g,     j,   sharer * Block::kEach + 8 * j};
+    const Block own{{a},
+                    begin,
+                    end,
+                    warp % Block::kRowWarps * Block::kWarpRows,
+                    sharer,
+                    g,
+                    j,
+                    sharer * Block::kEach + 8 * j,
+                    Block::Decoder::upper_bytes()};
     uint8_t* const shared_end = shared + plan.n_stages * kStageBytes;
     const auto next_stage = [&](uint8_t* stage) {
         return stage + kStageBytes == shared_end ? shared : stage + kStageBytes;
@@ -35,76 +75,87 @@ __global__ void __launch_bounds__(kThreads, 1) multiply_tiles_kernel(const __gri
     // Weights are constant, so their prefetch need not wait for the preceding kernel.
     Place place(products, plan, begin);
     Place fetched = place;
-    for (int s = 0; s < min(end - begin, plan.n_stages - 1); ++s) {
-        own.fetch_weights(fetched, shared + s * kStageBytes);
+    for (int s = 0; s < plan.n_stages - 1; ++s) {
+        uint8_t* const to = shared + s * kStageBytes;
+        const bool wanted = begin + s < end;
+        own.template copy_weights<0, 1>(own.copies(fetched, to, wanted));
+        if (wanted && own.is_partial(fetched)) {
+            own.copy_partial_weights(fetched, to);
+        }
         fetched.advance(products, plan);
     }
     after_previous();
     fetched = place;
     for (int s = 0; s < plan.n_stages - 1; ++s) {
-        if (begin + s < end) {
-            own.fetch_columns(fetched, shared + s * kStageBytes);
-            fetched.advance(products, plan);
+        uint8_t* const to = shared + s * kStageBytes;
+        const bool wanted = begin + s < end;
+        own.template copy_columns<0, 1>(own.copies(fetched, to, wanted));
+        if (wanted && own.is_partial(fetched)) {
+            own.copy_partial_columns(fetched, to);
         }
         copy_commit();
+        fetched.advance(products, plan);
     }
 
-    // Decodes a chunk while the previous one is multiplied.
     typename Block::Accumulators acc = {};
-    RowDecoder<kType> decoder;
+    typename Block::Decoder decoder;
     uint8_t* stage = shared;
     uint8_t* free_stage = shared_end - kStageBytes;
-    uint4 even[4];
-    uint4 odd[4];
-    if (begin < end) {
-        wait_for_all_but(plan.n_stages - 2);
-        __syncthreads();
-        own.begin_unit(place, stage, decoder);
-        decoder.template decode<0>(even);
+    uint4 rows[2][2];  // of the tile that is multiplied, and of the next one
+    uint4 columns[kTiles];
+    wait_for_all_but(plan.n_stages - 2);
+    __syncthreads();
+    own.begin_unit(place, stage, decoder);
+    decoder.template decode<0, 0>(rows[0]);
+#pragma unroll
+    for (int t = 0; t < kTiles; ++t) {
+        columns[t] = own.template load_columns<0>(stage, t);
     }
+    TileCopies copies = own.copies(fetched, free_stage, begin + plan.n_stages - 1 < end);
     for (int unit = begin; unit < end; ++unit) {
-        decoder.template decode<1>(odd);
-        own.multiply_chunk(stage, 0, even, acc);
+        __syncthreads();  // all warps are done with the previous stage
+        if (unit + plan.n_stages - 1 < end && own.is_partial(fetched)) {
+            own.copy_partial_weights(fetched, free_stage);
+            own.copy_partial_columns(fetched, free_stage);
+        }
+        multiply_tiles_of_chunk<0, 0, kRowTiles>(own, decoder, decoder, stage, rows, columns, acc, [&](auto tile) {
+            own.template copy_weights<decltype(tile)::value, kRowTiles>(copies);
+            own.template copy_columns<decltype(tile)::value, kRowTiles>(copies);
+        });
+        copy_commit();
+        settle(rows[0]);
+        uint8_t* const following = next_stage(stage);
         Place next = place;
         next.advance(products, plan);
-        if (unit + 1 < end) {
-            wait_for_all_but(plan.n_stages - 3);
-            __syncthreads();  // all warps are done with the previous stage
-            if (unit + plan.n_stages - 1 < end) {
-                own.fetch_weights(fetched, free_stage);
-                own.fetch_columns(fetched, free_stage);
-                fetched.advance(products, plan);
-            }
-            copy_commit();
-            own.begin_unit(next, next_stage(stage), decoder);
-            decoder.template decode<0>(even);
-        }
-        own.multiply_chunk(stage, 1, odd, acc);
+        wait_for_all_but(plan.n_stages - 2);
+        __syncthreads();  // the next stage is complete; after the last unit it has old data, which no sum includes
+        typename Block::Decoder next_decoder;
+        own.begin_unit(next, following, next_decoder);
+        const auto nothing = [](auto) {};
+        multiply_tiles_of_chunk<1, 0, kRowTiles / 2>(own, decoder, next_decoder, following, rows, columns, acc,
+                                                     nothing);
+        next_decoder.settle();
+        settle(rows[kRowTiles / 2 % 2]);
+        fetched.advance(products, plan);
+        copies = own.copies(fetched, stage, unit + plan.n_stages < end);
+        multiply_tiles_of_chunk<1, kRowTiles / 2, kRowTiles>(own, decoder, next_decoder, following, rows, columns, acc,
+                                                             nothing);
         if (unit + 1 == end || next.step == 0) {
             own.finish_tile(place, unit, stage, acc);
         }
+        decoder = next_decoder;
         place = next;
         free_stage = stage;
-        stage = next_stage(stage);
+        stage = following;
     }
-}
-
-// Raises a kernel's shared memory limit to the most that a thread block can have.
-template <class Kernel>
-bool raise_shared_bytes(Kernel kernel) {
-    int device = 0;
-    int bytes = 0;
-    cudaGetDevice(&device);
-    cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-    return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes) == cudaSuccess;
 }
 
 }  // namespace
 
 void multiply_tiles(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x, int n,
-                    const TilePlan& plan, float* sums, int* counts, cudaStream_t stream) {
+                    const TilePlan& plan, float* sums, int* counts, Stream& stream) {
     count_blocks(products, TilePlan::kRows);
-    const TileWork work{products, row_bytes, n_cols, x, n, plan, sums, counts};
+    const TileWork work{products, row_bytes, x, sums, counts, plan, n_cols, n};
     dispatch("matmul in tiles", type, [&](auto t) {
         constexpr WeightType kType = decltype(t)::value;
         if constexpr (is_float(kType)) {
@@ -114,7 +165,8 @@ void multiply_tiles(WeightType type, FewProducts products, size_t row_bytes, int
                 constexpr auto* kKernel = multiply_tiles_kernel<kType, decltype(tiles)::value>;
                 static const bool raised = raise_shared_bytes(kKernel);
                 static_cast<void>(raised);
-                queue(kKernel, dim3(plan.shares.n_blocks), kThreads, plan.shared_bytes, stream, work);
+                queue(kKernel, dim3(plan.shares.n_blocks), TileWarps<decltype(tiles)::value>::kThreads,
+                      plan.shared_bytes, stream, work);
             };
             switch (column_tiles(n)) {
             case 1:

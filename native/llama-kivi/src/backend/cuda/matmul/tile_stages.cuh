@@ -1,9 +1,11 @@
 // The stages of the tiled GEMM; tile.cu calls them.
 #pragma once
 
-#include "backend/cuda/device/copy_async.cuh"
+#include <algorithm>
+
 #include "backend/cuda/device/mma.cuh"
 #include "backend/cuda/matmul/row_decoder.cuh"
+#include "backend/cuda/matmul/tile_loads.cuh"
 #include "backend/cuda/matmul/tile_work.cuh"
 
 namespace lk::cuda {
@@ -13,120 +15,66 @@ namespace {
 // A thread block and its units. Of every 16 rows and 8 tokens of its warp, a lane has rows g and g + 8 and tokens 2 j
 // and 2 j + 1.
 template <WeightType kType, int kTiles>
-struct TileBlock {
+struct TileBlock : TileLoads<kType, kTiles> {
+    using Loads = TileLoads<kType, kTiles>;
     using S = Step<kType>;
-    static constexpr int kRows = TilePlan::kRows;
-    static constexpr int kColumns = 8 * kTiles;
-    static constexpr int kStageBytes = S::kStep.stage_bytes(kTiles);
+    using Loads::a;
+    using Loads::bytes_before;
+    using Loads::kColumns;
+    using Loads::kRows;
+    using Loads::kStageBytes;
+    using Loads::kThreads;
+    static constexpr int kRowWarps = TileWarps<kTiles>::kRowWarps;
+    static constexpr int kWarpRows = TileWarps<kTiles>::kWarpRows;
+    static constexpr int kRowTiles = kWarpRows / 16;  // per warp
     static constexpr int kEach = kStepElements / kSharers;
-    static_assert(kEach == 64);               // two chunks
-    static constexpr int kSums = 8 * kTiles;  // per lane
-    static constexpr int kKept = kSums / 4;   // per lane, after the exchange
-    using Accumulators = float[2][kTiles][4];
+    static_assert(kEach == 64);                              // two chunks
+    static constexpr int kSums = kWarpRows * kColumns / 32;  // per lane
+    static constexpr int kKept = kSums / 4;                  // per lane, after the exchange
+    using Accumulators = float[kRowTiles][kTiles][4];
+    using Decoder = RowDecoder<kType, kWarpRows, S::kPitch>;
 
-    const TileWork& a;
     int begin;  // units [begin, end) of the block
     int end;
-    bool has_rest;  // rows end inside a step
     int warp_row;
     int sharer;
     int g;
     int j;
-    int first;  // the lane's first element in a step
-
-    // Stage "load tile", weights: each group of kLanes lanes copies one row at a time, one piece per lane.
-    __device__ __forceinline__ void fetch_weights(const Place& at, uint8_t* stage) const {
-        constexpr int kLanes = S::kPieces <= 8 ? 8 : S::kPieces <= 16 ? 16 : 32;
-        constexpr int kTogether = kThreads / kLanes;  // rows copied at once
-        const int piece = threadIdx.x % kLanes;
-        if (piece >= S::kPieces) {
-            return;
-        }
-        const int row = threadIdx.x / kLanes;
-        const int n_rows = a.products.n_rows[at.which] - at.first_row - row;
-        const uint8_t* const w = a.products.w[at.which];
-        const uint8_t* from = w + static_cast<size_t>(at.first_row + row) * a.row_bytes + at.step * S::kBytes;
-        uint8_t* const to = stage + row * S::kPitch + 16 * piece;
-        const auto before = [&] {
-            return S::kAlign < 16 ? static_cast<int>(reinterpret_cast<uintptr_t>(from) % 16) : 0;
-        };
-        if (n_rows >= kRows && !(has_rest && at.step + 1 == a.plan.n_steps)) {
-#pragma unroll
-            for (int r = 0; r < kRows; r += kTogether) {
-                copy_async(to + r * S::kPitch, from + (16 * piece - before()));
-                from += kTogether * a.row_bytes;
-            }
-            return;
-        }
-        // The last tile may lack rows; after the end of a row, copy zeros.
-        const int left = static_cast<int>(a.row_bytes) - at.step * S::kBytes - 16 * piece;
-        for (int r = 0; r < min(kRows, n_rows); r += kTogether) {
-            const int bytes = min(max(left + before(), 0), 16);
-            copy_async_some(to + r * S::kPitch, bytes > 0 ? from + (16 * piece - before()) : w, bytes);
-            from += kTogether * a.row_bytes;
-        }
-    }
-
-    // Stage "load tile", tokens.
-    __device__ __forceinline__ void fetch_columns(const Place& at, uint8_t* stage) const {
-        constexpr int kLanes = kStepElements / 8;
-        constexpr int kTogether = kThreads / kLanes;  // tokens copied at once
-        const int column = threadIdx.x / kLanes;
-        const int piece = threadIdx.x % kLanes;
-        const int element = at.step * kStepElements + 8 * piece;
-        const int bytes = element < a.n_cols ? 16 : 0;
-        const uint16_t* from = a.x + static_cast<size_t>(column) * a.n_cols + (bytes > 0 ? element : 0);
-        uint8_t* const to = stage + S::kWeightBytes + column * S::kColumnPitch + 16 * piece;
-#pragma unroll
-        for (int c = 0; c < kColumns; c += kTogether) {
-            if (column < a.n - c) {
-                copy_async_some(to + c * S::kColumnPitch, from, bytes);
-            }
-            from += kTogether * a.n_cols;
-        }
-    }
+    int first;       // the lane's first element in a step
+    unsigned upper;  // Decoder::upper_bytes()
 
     // Stage "decode": starts decoding the lane's rows of a unit.
-    __device__ __forceinline__ void begin_unit(const Place& at, const uint8_t* stage,
-                                               RowDecoder<kType>& decoder) const {
-        unsigned before = 0;  // bytes before the row in its first piece
-        if constexpr (S::kAlign < 16) {
-            before = static_cast<unsigned>(reinterpret_cast<uintptr_t>(a.products.w[at.which])) + at.step * S::kBytes +
-                     (at.first_row + warp_row + g) * static_cast<unsigned>(a.row_bytes);
-        }
-        const uint8_t* rows[4];
-#pragma unroll
-        for (int r = 0; r < 4; ++r) {
-            rows[r] = stage + (warp_row + 8 * r + g) * S::kPitch +
-                      (S::kAlign < 16 ? (before + 8 * r * static_cast<unsigned>(a.row_bytes)) % 16 : 0);
-        }
-        decoder.begin(rows, first);
+    __device__ __forceinline__ void begin_unit(const Place& at, const uint8_t* stage, Decoder& decoder) const {
+        const int scale_row = warp_row + Decoder::scale_row();
+        const uint8_t* const rows = stage + (warp_row + g) * S::kPitch + bytes_before(at, warp_row + g);
+        const uint8_t* const scales = stage + scale_row * S::kPitch + bytes_before(at, scale_row);
+        decoder.begin({rows, scales, first}, upper);
     }
 
-    // Stage "multiply": a chunk of the rows by the same chunk of the tokens.
-    __device__ __forceinline__ void multiply_chunk(const uint8_t* stage, int chunk, const uint4 (&rows)[4],
-                                                   Accumulators& acc) const {
-        constexpr int kAtOnce = kTiles < 4 ? kTiles : 4;
-        const uint8_t* const columns = stage + S::kWeightBytes + g * S::kColumnPitch + 2 * first + 64 * chunk;
+    // Loads a lane's elements of a chunk of token g of tile t.
+    template <int kChunk>
+    __device__ __forceinline__ uint4 load_columns(const uint8_t* stage, int t) const {
+        const int piece = first / 8 + 4 * (kChunk ^ g % 2);
+        return *reinterpret_cast<const uint4*>(stage + S::kWeightBytes + (8 * t + g) * S::kColumnBytes + 16 * piece);
+    }
+
+    // Stage "multiply": 16 rows by all tokens of the same chunk. kReload: replaces the tokens by chunk kNext of the
+    // tokens in `from` once they are used.
+    template <bool kReload, int kNext>
+    __device__ __forceinline__ void multiply_rows(const uint4 (&rows)[2], uint4 (&columns)[kTiles],
+                                                  float (&acc)[kTiles][4], const uint8_t* from) const {
+        const uint4& low = rows[0];
+        const uint4& high = rows[1];
+        // In this order no mma depends on the preceding ones.
 #pragma unroll
-        for (int first_tile = 0; first_tile < kTiles; first_tile += kAtOnce) {
-            uint4 b[kAtOnce];
+        for (int t = 0; t < kTiles; ++t) {
+            multiply(acc[t], low.x, high.x, low.y, high.y, columns[t].x, columns[t].y);
+        }
 #pragma unroll
-            for (int t = 0; t < kAtOnce; ++t) {
-                b[t] = *reinterpret_cast<const uint4*>(columns + 8 * (first_tile + t) * S::kColumnPitch);
-            }
-            // In this order no mma depends on the preceding one.
-#pragma unroll
-            for (int i = 0; i < 2 * kAtOnce; ++i) {
-                const uint4& low = rows[i % 2 * 2];
-                const uint4& high = rows[i % 2 * 2 + 1];
-                multiply(acc[i % 2][first_tile + i / 2], low.x, high.x, low.y, high.y, b[i / 2].x, b[i / 2].y);
-            }
-#pragma unroll
-            for (int i = 0; i < 2 * kAtOnce; ++i) {
-                const uint4& low = rows[i % 2 * 2];
-                const uint4& high = rows[i % 2 * 2 + 1];
-                multiply(acc[i % 2][first_tile + i / 2], low.z, high.z, low.w, high.w, b[i / 2].z, b[i / 2].w);
+        for (int t = 0; t < kTiles; ++t) {
+            multiply(acc[t], low.z, high.z, low.w, high.w, columns[t].z, columns[t].w);
+            if constexpr (kReload) {
+                columns[t] = load_columns<kNext>(from, t);
             }
         }
     }
@@ -180,8 +128,9 @@ private:
     // Each sharer sends its partner (sharer ^ bit) the half of its sums that the partner keeps.
     template <int kHalf>
     __device__ __forceinline__ void exchange(float* shared_sums, int bit, float (&sum)[kSums]) const {
-        constexpr int kAtOnce = kHalf < 16 ? kHalf : 16;
-        static_assert(kAtOnce * kThreads * sizeof(float) <= kStageBytes);
+        constexpr int kRoom = kStageBytes / (kThreads * static_cast<int>(sizeof(float)));
+        constexpr int kAtOnce = std::min(kHalf, kRoom >= 32 ? 32 : kRoom >= 16 ? 16 : 8);
+        static_assert(kAtOnce <= kRoom && kHalf % kAtOnce == 0);
         const bool upper = (sharer & bit) != 0;
         const int partner = threadIdx.x + (upper ? -bit : bit) * kRowWarps * 32;
 #pragma unroll

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "backend/cuda/device/copy_async.cuh"
+#include "backend/cuda/device/padding.h"
 #include "backend/cuda/matmul/matmul.h"
 #include "backend/cuda/matmul/weights.cuh"
 
@@ -9,12 +10,19 @@ namespace lk::cuda {
 
 namespace {
 
-constexpr int kWarpRows = 32;
-constexpr int kRowWarps = TilePlan::kRows / kWarpRows;
 constexpr int kSharers = 4;  // warps that split the elements of a row
-constexpr int kThreads = kRowWarps * kSharers * 32;
 constexpr int kMostStages = TilePlan::kMostStages;
 constexpr int kStepElements = TilePlan::kStepElements;
+
+// Warps of a thread block with kTiles tiles of 8 tokens. With many tokens a warp has as many rows as its registers can
+// accumulate, because each warp reads all tokens from shared memory. With fewer tokens decoding is the bottleneck, and
+// more warps hide its latency.
+template <int kTiles>
+struct TileWarps {
+    static constexpr int kWarpRows = kTiles >= 4 ? 64 : 32;
+    static constexpr int kRowWarps = TilePlan::kRows / kWarpRows;
+    static constexpr int kThreads = kRowWarps * kSharers * 32;
+};
 
 // See TileStep.
 template <WeightType kType>
@@ -25,7 +33,7 @@ struct Step {
     static constexpr int kPieces = kStep.pieces;
     static constexpr int kPitch = kStep.pitch;
     static constexpr int kWeightBytes = kStep.weight_bytes;
-    static constexpr int kColumnPitch = kStep.column_pitch;
+    static constexpr int kColumnBytes = TileStep::kColumnBytes;
 };
 
 __device__ void wait_for_all_but(int groups) {
@@ -47,13 +55,15 @@ __device__ void wait_for_all_but(int groups) {
 struct TileWork {
     FewProducts products;
     size_t row_bytes;
-    int n_cols;
     const uint16_t* x;  // [n, n_cols]
-    int n;
+    float* sums;        // see multiply_tiles
+    int* counts;        //
     TilePlan plan;
-    float* sums;  // see multiply_tiles
-    int* counts;  //
+    int n_cols;
+    int n;
+    int unused = 0;  // no padding; see RowsWatch
 };
+static_assert(kUnpadded<TileWork, FewProducts, size_t, void*, void*, void*, TilePlan, int, int, int>);
 
 // Position of a unit (a step of a tile).
 struct Place {

@@ -294,7 +294,7 @@ __global__ void __launch_bounds__(kWarps * 32)
 }  // namespace
 
 void multiply_vector(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const float* x,
-                     VectorCodes codes, cudaStream_t stream) {
+                     VectorCodes codes, Stream& stream) {
     const int n_blocks = count_blocks(products, kWarps * kRows);
     dispatch("matmul with one token", type, [&](auto t) {
         queue(multiply_vector_kernel<decltype(t)::value>, n_blocks, kWarps * 32, 0, stream, products, row_bytes, n_cols,

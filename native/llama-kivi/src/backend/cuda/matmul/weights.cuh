@@ -1,4 +1,4 @@
-// Shared by the matmul kernels: mapping of thread blocks to matrices, and decoding of weights for tensor cores.
+// Shared by the matmul kernels: decoding of weights for tensor cores.
 #pragma once
 
 #include "backend/cuda/device/halves.cuh"
@@ -9,15 +9,6 @@
 
 namespace lk::cuda {
 
-// Index of the matrix that a block of rows belongs to.
-__device__ inline int product_of(const FewProducts& products, int block) {
-    int which = 0;
-    while (which + 1 < products.count && block >= products.first_block[which + 1]) {
-        ++which;
-    }
-    return which;
-}
-
 // Number of chunks of 32 elements that share their bytes and are decoded together. A warp's read costs as much as the
 // cache lines it touches, and these reads touch one line in each of eight rows.
 constexpr int chunks_together(WeightType type) {
@@ -27,7 +18,8 @@ constexpr int chunks_together(WeightType type) {
 // Decodes elements [i + 32 kHalf, i + 32 kHalf + 8) of a Q4_K or (kFive) Q5_K block. i is in the first of two
 // sub-blocks that share their bytes; scale and offset hold the values of both.
 template <bool kFive, int kHalf>
-__device__ inline uint4 decode_half_pair(const uint8_t* block, int i, __half2 scale, __half2 offset) {
+__device__ inline uint4 decode_half_pair(const uint8_t* block, int i, __half2 scale, __half2 offset,
+                                         unsigned upper = kUpperBytes) {
     const int pair = i / 64;
     const uint2 codes = *reinterpret_cast<const uint2*>(block + 16 + (kFive ? 32 : 0) + pair * 32 + i % 32);
     uint2 fifth = make_uint2(0, 0);
@@ -39,8 +31,8 @@ __device__ inline uint4 decode_half_pair(const uint8_t* block, int i, __half2 sc
         return (w >> 4 * kHalf & 0x0f0f0f0fu) | bit;
     };
     const unsigned words[2] = {word(codes.x, fifth.x), word(codes.y, fifth.y)};
-    return kHalf == 0 ? to_halves(words, __low2half2(scale), __low2half2(offset))
-                      : to_halves(words, __high2half2(scale), __high2half2(offset));
+    return kHalf == 0 ? to_halves(words, __low2half2(scale), __low2half2(offset), upper)
+                      : to_halves(words, __high2half2(scale), __high2half2(offset), upper);
 }
 
 // Decodes elements [i, i + 8) of kChunks consecutive chunks to halves; i is in the first chunk.

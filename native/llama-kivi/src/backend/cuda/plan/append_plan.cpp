@@ -73,13 +73,12 @@ AppendSchedule plan_append(const PassCache& cache, std::span<const lk_plugin_seg
     return schedule;
 }
 
-void write_append(const AppendSchedule& schedule, uint8_t* host) {
-    const size_t work_bytes = schedule.works.size() * sizeof(AppendWork);
+void write_append(const AppendSchedule& schedule, uint8_t* works, uint8_t* steps) {
     if (!schedule.works.empty()) {
-        std::memcpy(host, schedule.works.data(), work_bytes);
+        std::memcpy(works, schedule.works.data(), schedule.work_bytes());
     }
     if (!schedule.steps.empty()) {
-        std::memcpy(host + work_bytes, schedule.steps.data(), schedule.steps.size() * sizeof(PageStep));
+        std::memcpy(steps, schedule.steps.data(), schedule.step_bytes());
     }
 }
 

@@ -32,14 +32,15 @@ struct AppendSchedule {
     SideSchedule sides[2];
 
     const SideSchedule& side(kv::Side s) const { return sides[s == kv::Side::keys ? 0 : 1]; }
-    // Size of the image: AppendWork[works], then PageStep[steps].
-    size_t bytes() const { return works.size() * sizeof(AppendWork) + steps.size() * sizeof(PageStep); }
+    // Sizes of the images: AppendWork[works], and PageStep[steps].
+    size_t work_bytes() const { return works.size() * sizeof(AppendWork); }
+    size_t step_bytes() const { return steps.size() * sizeof(PageStep); }
 };
 
 // The schedule is valid until the cache changes.
 AppendSchedule plan_append(const PassCache& cache, std::span<const lk_plugin_segment> segments);
 
-// Writes the image that the kernels read: schedule.bytes() bytes at `host`.
-void write_append(const AppendSchedule& schedule, uint8_t* host);
+// Writes the images that the kernels read.
+void write_append(const AppendSchedule& schedule, uint8_t* works, uint8_t* steps);
 
 }  // namespace lk::cuda

@@ -94,6 +94,24 @@ AttentionVariant select_whole(const AttentionRequest& request, const AttentionCh
 AttentionSplits split_attention(const AttentionRequest& request, const AttentionChoice& choice, int rest_slots,
                                 int page_slots);
 
+// The launches of a group of segments.
+struct AttentionLaunches {
+    AttentionChoice choice;
+    AttentionSplits splits;
+};
+
+// slots_of(variant): how many of its thread blocks the device runs at once.
+template <class SlotsOf>
+AttentionLaunches plan_attention(const AttentionRequest& request, SlotsOf&& slots_of) {
+    const AttentionChoice choice = select_attention(request);
+    const AttentionVariant whole = select_whole(request, choice);
+    if (whole.kernel != AttentionKernel::none) {
+        return {{whole, {}}, {1, 0}};
+    }
+    const bool pages = choice.pages.kernel != AttentionKernel::none;
+    return {choice, split_attention(request, choice, slots_of(choice.rest), pages ? slots_of(choice.pages) : 0)};
+}
+
 // Throws LK_INTERNAL_ERROR, for a selected variant that is not compiled.
 [[noreturn]] void fail_variant(const AttentionVariant& variant);
 

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "backend/cuda/plan/matmul_launch.h"
+#include "backend/cuda/plan/stream_plan.h"
 #include "base/error.h"
 
 namespace lk::cuda {
@@ -57,6 +58,9 @@ MatmulKernel select_matmul(WeightType type, int64_t n_cols, int n, int shared_by
         return tile_columns(type, shared_bytes) > 0 ? MatmulKernel::tiles : MatmulKernel::ordered;
     }
     if (n == 1) {
+        if (streams(type, n_cols, shared_bytes)) {
+            return MatmulKernel::stream;
+        }
         return takes_codes(type) ? MatmulKernel::vector_codes : MatmulKernel::vector;
     }
     if (n <= few_columns(type)) {

@@ -13,6 +13,7 @@
 namespace lk::cuda {
 
 enum class MatmulKernel {
+    stream,        // one token in floats or 8 bits; weights through shared memory, see `streams`
     vector,        // one token in floats
     vector_codes,  // one token in 8 bits
     few,           // few tokens in halves
@@ -22,7 +23,7 @@ enum class MatmulKernel {
     ordered_few,   // the same order of summing for few tokens and float weights
 };
 
-// Whether multiply_vector needs the vector in 8 bits.
+// Whether kernels with one token need it in 8 bits.
 constexpr bool takes_codes(WeightType type) {
     return type == WeightType::Q8_0 || type == WeightType::Q4_0 || type == WeightType::Q4_K ||
            type == WeightType::Q5_K || type == WeightType::Q6_K;
@@ -65,9 +66,18 @@ inline int count_blocks(FewProducts& products, int rows_each) {
     return n_blocks;
 }
 
+// Index of the matrix that a block of rows belongs to.
+constexpr int product_of(const FewProducts& products, int block) {
+    int which = 0;
+    for (int i = 1; i < FewProducts::kMost; ++i) {
+        which += i < products.count && block >= products.first_block[i] ? 1 : 0;
+    }
+    return which;
+}
+
 // Work distribution of multiply_tiles; see matmul/tile.cu.
 struct TilePlan {
-    static constexpr int kRows = 96;
+    static constexpr int kRows = 128;
     static constexpr int kSums = kRows * kTileColumns;
     static constexpr int kStepElements = 256;
     static constexpr int kMostStages = 6;
@@ -89,7 +99,8 @@ struct TileStep {
     int pieces;        // 16-byte pieces per row
     int pitch;         // bytes between rows: an odd multiple of 32, so that neighbours start in different banks
     int weight_bytes;  // bytes of all rows
-    int column_pitch;
+
+    static constexpr int kColumnBytes = 2 * TilePlan::kStepElements;  // bytes of a token
 
     static constexpr TileStep of(WeightType type) {
         TileStep s{};
@@ -98,11 +109,10 @@ struct TileStep {
         s.pieces = (s.bytes + 16 - s.align + 15) / 16;
         s.pitch = ((16 * s.pieces + 31) / 32 | 1) * 32;
         s.weight_bytes = TilePlan::kRows * s.pitch;
-        s.column_pitch = 2 * TilePlan::kStepElements + 64;
         return s;
     }
     // column_tiles: tiles of 8 tokens.
-    constexpr int stage_bytes(int column_tiles) const { return weight_bytes + 8 * column_tiles * column_pitch; }
+    constexpr int stage_bytes(int column_tiles) const { return weight_bytes + 8 * column_tiles * kColumnBytes; }
 };
 
 // Tiles of 8 tokens in the kernel for n tokens.
@@ -133,7 +143,8 @@ struct OrderedProducts {
     FewProducts matrices;
     // Rows of the whole y. A matrix may be a part of its weights; its y then points to the part's first row.
     int y_rows[FewProducts::kMost];
-    bool constant;  // no kernel writes the weights
+    bool constant;        // no kernel writes the weights
+    bool unused[7] = {};  // no padding; see RowsWatch
 
     // Element of a row of the matrix, for a token.
     constexpr float& y_of(int which, int token, int row) const {

@@ -88,6 +88,11 @@ CommonRuns count_common_runs(std::span<const lk_plugin_run> k, std::span<const l
     return common;
 }
 
+bool is_decode_step(const PassPlan& plan, std::span<const lk_plugin_segment> segments) {
+    return !plan.reads_staged && std::all_of(segments.begin(), segments.end(),
+                                             [](const lk_plugin_segment& s) { return s.n_rows <= kFewRows; });
+}
+
 bool reads_pages(const kv::SideSpec& k, const kv::SideSpec& v) {
     const auto windowed = [](const kv::SideSpec& spec) { return spec.format.blocks() && !all_paged(spec); };
     return !windowed(k) && !windowed(v) && supports_pages(k.format, v.format);

@@ -62,6 +62,10 @@ PassPlan plan_pass(const PassCache& cache, std::span<const lk_plugin_segment> se
 void write_pass(const PassPlan& plan, const PassCache& cache, std::span<const lk_plugin_segment> segments,
                 uint8_t* host, const uint8_t* device);
 
+// Whether the launches of the pass recur in later passes, so that a graph pays: few rows per sequence, and attention
+// reads no staged pages.
+bool is_decode_step(const PassPlan& plan, std::span<const lk_plugin_segment> segments);
+
 // Whether the page kernels read caches of these specs. Flash reads stock types with a window instead.
 bool reads_pages(const kv::SideSpec& k, const kv::SideSpec& v);
 

@@ -1,0 +1,134 @@
+// Stage "load tile" of the tiled GEMM: a thread's asynchronous copies of weights and tokens to shared memory.
+#pragma once
+
+#include "backend/cuda/device/copy_async.cuh"
+#include "backend/cuda/matmul/tile_work.cuh"
+
+namespace lk::cuda {
+
+namespace {
+
+// A thread's copies of one unit to shared memory.
+struct TileCopies {
+    const uint8_t* weights;  // of the first row
+    uint8_t* to;             // in shared memory
+    int rows;                // rows of weights from the first one on
+    const uint16_t* columns;
+    uint8_t* columns_to;
+    int tokens;  // from the first one on
+};
+
+template <WeightType kType, int kTiles>
+struct TileLoads {
+    using S = Step<kType>;
+    static constexpr int kThreads = TileWarps<kTiles>::kThreads;
+    static constexpr int kRows = TilePlan::kRows;
+    static constexpr int kColumns = 8 * kTiles;
+    static constexpr int kStageBytes = S::kStep.stage_bytes(kTiles);
+    // Rows of super blocks end with a step: what is copied after their end is not decoded.
+    static constexpr bool kWholeSteps = block_elements(kType) == kStepElements;
+    // Lanes that copy a row, one piece each, and rows copied at once; the same for tokens.
+    static constexpr int kRowLanes = S::kPieces <= 8 ? 8 : S::kPieces <= 16 ? 16 : 32;
+    static constexpr int kRowsAtOnce = kThreads / kRowLanes;
+    static constexpr int kColumnLanes = kStepElements / 8;
+    static constexpr int kColumnsAtOnce = kThreads / kColumnLanes;
+    static constexpr int kRowCopies = kRows / kRowsAtOnce;
+    static constexpr int kColumnCopies = kColumns < kColumnsAtOnce ? 1 : kColumns / kColumnsAtOnce;
+    static_assert(kRowsAtOnce % 8 == 0);  // the rows of a thread have the same alignment, as blocks have even sizes
+
+    const TileWork& a;
+
+    // Bytes before a row of the unit in its first 16-byte piece. Rows at distances of 8 have the same.
+    __device__ __forceinline__ unsigned bytes_before(const Place& at, int row) const {
+        if constexpr (S::kAlign == 16) {
+            return 0;
+        }
+        const unsigned address = static_cast<unsigned>(reinterpret_cast<uintptr_t>(a.products.w[at.which])) +
+                                 static_cast<unsigned>(at.first_row + row) * static_cast<unsigned>(a.row_bytes) +
+                                 static_cast<unsigned>(at.step * S::kBytes);
+        return address % 16;
+    }
+
+    // Whether rows end inside the unit's step.
+    __device__ __forceinline__ bool is_partial(const Place& at) const {
+        return !kWholeSteps && (at.step + 1) * kStepElements > a.n_cols;
+    }
+
+    // Prepares the thread's copies of a unit; none if not `wanted` or if the unit is partial.
+    __device__ __forceinline__ TileCopies copies(const Place& at, uint8_t* stage, bool wanted) const {
+        TileCopies c;
+        wanted = wanted && !is_partial(at);
+        const int row = threadIdx.x / kRowLanes;
+        const int piece = threadIdx.x % kRowLanes;
+        const int from = at.step * S::kBytes + 16 * piece - static_cast<int>(bytes_before(at, row));
+        const int row_bytes = static_cast<int>(a.row_bytes);
+        const bool copied = wanted && piece < S::kPieces && from < row_bytes;
+        c.weights = a.products.w[at.which] + (static_cast<int64_t>(at.first_row + row) * row_bytes + from);
+        c.to = stage + row * S::kPitch + 16 * piece;
+        c.rows = copied ? a.products.n_rows[at.which] - at.first_row - row : 0;
+        const int token = threadIdx.x / kColumnLanes;
+        const int column_piece = threadIdx.x % kColumnLanes;
+        c.columns = a.x + (static_cast<int64_t>(token) * a.n_cols + (at.step * kStepElements + 8 * column_piece));
+        c.columns_to = columns_to(stage, token, column_piece);
+        c.tokens = wanted && token < kColumns ? a.n - token : 0;
+        return c;
+    }
+
+    // Starts part kPart of kParts of the copies of weights.
+    template <int kPart, int kParts>
+    __device__ __forceinline__ void copy_weights(const TileCopies& c) const {
+#pragma unroll
+        for (int k = kPart * kRowCopies / kParts; k < (kPart + 1) * kRowCopies / kParts; ++k) {
+            copy_async_if(k * kRowsAtOnce < c.rows, c.to + k * kRowsAtOnce * S::kPitch,
+                          c.weights + static_cast<int64_t>(k * kRowsAtOnce) * static_cast<int>(a.row_bytes));
+        }
+    }
+
+    // The same of tokens.
+    template <int kPart, int kParts>
+    __device__ __forceinline__ void copy_columns(const TileCopies& c) const {
+#pragma unroll
+        for (int k = kPart * kColumnCopies / kParts; k < (kPart + 1) * kColumnCopies / kParts; ++k) {
+            copy_async_if(k * kColumnsAtOnce < c.tokens, c.columns_to + k * kColumnsAtOnce * S::kColumnBytes,
+                          c.columns + static_cast<int64_t>(k * kColumnsAtOnce) * a.n_cols);
+        }
+    }
+
+    // Starts the copies of weights of a partial unit, with zeros after the end of a row.
+    __device__ __forceinline__ void copy_partial_weights(const Place& at, uint8_t* stage) const {
+        const uint8_t* const w = a.products.w[at.which];
+        const int piece = threadIdx.x % kRowLanes;
+#pragma unroll 1
+        for (int row = threadIdx.x / kRowLanes; row < kRows; row += kRowsAtOnce) {
+            const int from = at.step * S::kBytes + 16 * piece - static_cast<int>(bytes_before(at, row));
+            const int bytes = min(max(static_cast<int>(a.row_bytes) - from, 0), 16);
+            if (piece < S::kPieces && at.first_row + row < a.products.n_rows[at.which]) {
+                const int64_t start = static_cast<int64_t>(at.first_row + row) * static_cast<int>(a.row_bytes) + from;
+                copy_async_some(stage + row * S::kPitch + 16 * piece, w + (bytes > 0 ? start : 0), bytes);
+            }
+        }
+    }
+
+    // The same of tokens.
+    __device__ __forceinline__ void copy_partial_columns(const Place& at, uint8_t* stage) const {
+        const int piece = threadIdx.x % kColumnLanes;
+        const int element = at.step * kStepElements + 8 * piece;
+        const bool in_row = element < a.n_cols;
+#pragma unroll 1
+        for (int token = threadIdx.x / kColumnLanes; token < min(a.n, kColumns); token += kColumnsAtOnce) {
+            const int64_t from = static_cast<int64_t>(token) * a.n_cols + (in_row ? element : 0);
+            copy_async_some(columns_to(stage, token, piece), a.x + from, in_row ? 16 : 0);
+        }
+    }
+
+private:
+    // A piece of 8 elements of a token. Neighbouring tokens have opposite halves of every 128 bytes swapped, so that
+    // they start in different banks.
+    __device__ static __forceinline__ uint8_t* columns_to(uint8_t* stage, int token, int piece) {
+        return stage + S::kWeightBytes + token * S::kColumnBytes + 16 * (piece ^ token % 2 * 4);
+    }
+};
+
+}  // namespace
+
+}  // namespace lk::cuda

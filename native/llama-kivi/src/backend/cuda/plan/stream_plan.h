@@ -1,0 +1,227 @@
+// Work distribution of multiply_stream: positions of weights and activations in shared memory, and the rows of a warp.
+// C++17 for hosts and devices; the tests run it without a GPU.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "backend/cuda/device/both.h"
+#include "backend/cuda/device/weight_type.h"
+#include "backend/cuda/plan/matmul_plan.h"
+
+namespace lk::cuda {
+
+// Elements per lane and step; 0: multiply_stream does not take this type.
+constexpr int stream_piece(WeightType type) {
+    switch (type) {
+    case WeightType::F16:
+    case WeightType::BF16:
+        return 8;
+    case WeightType::Q8_0:
+    case WeightType::Q4_0:
+        return kBlock;
+    case WeightType::Q4_K:
+    case WeightType::Q5_K:
+    case WeightType::Q6_K:
+        return 64;
+    default:
+        return 0;
+    }
+}
+
+// A step: what a warp multiplies at once, a piece per lane and row. Sizes per row, and the ring of steps in shared
+// memory.
+struct StreamStep {
+    static constexpr int kRows = 2;  // of a warp; they share the activations that a lane reads
+    static constexpr int kWarps = 16;
+    // Of a thread block. More than half of a multiprocessor's shared memory, so that each one runs one block at a time:
+    // two blocks on some multiprocessors and none on others would take twice as long. The rings together hold what
+    // memory delivers from the end of a GEMV to the start of the next one, about 4 us.
+    static constexpr int kRingBytes = 160 << 10;
+
+    int elements;
+    int bytes;   // a multiple of 16
+    int align;   // rows start at multiples of this, and are copied from the preceding multiple of 16
+    int copies;  // of 16 bytes
+    int pitch;   // bytes between rows in shared memory
+    int stages;
+
+    static constexpr StreamStep of(WeightType type) {
+        StreamStep s{};
+        s.elements = 32 * stream_piece(type);
+        s.bytes = s.elements / block_elements(type) * block_bytes(type);
+        s.align = is_float(type) ? 16 : std::min(16, block_bytes(type) & -block_bytes(type));
+        s.copies = (s.bytes + 16 - s.align + 15) / 16;
+        s.pitch = 16 * s.copies;
+        s.stages = std::max(2, kRingBytes / (kWarps * kRows * s.pitch));
+        return s;
+    }
+    constexpr int stage_bytes() const { return kRows * pitch; }
+    constexpr int warp_bytes() const { return stages * stage_bytes(); }
+    constexpr int ring_bytes() const { return kWarps * warp_bytes(); }
+    constexpr int steps(int n_cols) const { return (n_cols + elements - 1) / elements; }
+};
+
+// Activations in shared memory: floats for float weights; otherwise 8-bit codes, and per block of 32 the scale and the
+// sum of the dequantized values. Codes lie so that 16 codes of each of a warp's lanes follow each other.
+struct StreamActivations {
+    // Byte offset of element i. Four elements from a multiple of four lie together.
+    static constexpr int offset(WeightType type, int i) {
+        const int piece = stream_piece(type);
+        const int step = i / (32 * piece);
+        const int at = i % (32 * piece);
+        if (is_float(type)) {
+            return 4 * (step * 256 + at % 8 / 4 * 128 + at / 8 * 4 + i % 4);
+        }
+        int lane = at / piece;
+        int chunk = at % piece / 16;
+        if (type == WeightType::Q6_K) {  // a lane has 16 elements of each quarter of half a super block
+            lane = at / 128 * 2 + at % 32 / 16;
+            chunk = at % 128 / 32;
+        }
+        return step * 32 * piece + chunk * 512 + lane * 16 + i % 16;
+    }
+    // Byte offset of the scales of block i / 32.
+    static constexpr int blocks_offset(WeightType type, int n_cols) {
+        const StreamStep step = StreamStep::of(type);
+        return step.steps(n_cols) * step.elements;
+    }
+    static constexpr int bytes(WeightType type, int n_cols) {
+        const int n = blocks_offset(type, n_cols);
+        return is_float(type) ? 4 * n : n + n / kBlock * 8;
+    }
+};
+
+// Partial sums of rows that warps share, in static shared memory.
+constexpr int kPartialBytes = StreamStep::kWarps * StreamStep::kRows * 4;
+// Dynamic shared memory of a thread block.
+constexpr int stream_bytes(WeightType type, int n_cols) {
+    return StreamStep::of(type).ring_bytes() + StreamActivations::bytes(type, n_cols);
+}
+
+// GPUs with less have no early start of kernels (before sm_90), without which rings have no time to fill, or too little
+// room for them.
+constexpr int kLeastSharedBytes = 200 << 10;
+// Whether matmuls with one token of weights of this type and width are multiply_stream's.
+constexpr bool streams(WeightType type, int64_t n_cols, int shared_bytes) {
+    return stream_piece(type) > 0 && shared_bytes >= kLeastSharedBytes && n_cols <= shared_bytes &&
+           n_cols % std::max(8, block_elements(type)) == 0 &&
+           stream_bytes(type, static_cast<int>(n_cols)) + kPartialBytes <= shared_bytes;
+}
+
+// Pairs of rows of all matrices, distributed over the thread blocks: consecutive pairs go to different multiprocessors,
+// so that these finish together. The warps of a block share the steps of its pairs evenly; a pair that several warps
+// share is summed in the order of the warps.
+struct StreamPlan {
+    int n_rows;  // of all matrices
+    int n_blocks;
+    int n_steps;     // of a row
+    int pairs_each;  // of a block
+    int n_extra;     // blocks with one pair more
+
+    // Sets products.first_block to the first row of each matrix.
+    static StreamPlan of(WeightType type, FewProducts& products, int n_cols, int n_processors) {
+        StreamPlan plan{};
+        plan.n_rows = count_blocks(products, 1);
+        const int n_pairs = (plan.n_rows + StreamStep::kRows - 1) / StreamStep::kRows;
+        plan.n_blocks = std::min(n_pairs, n_processors);
+        plan.n_steps = StreamStep::of(type).steps(n_cols);
+        plan.pairs_each = n_pairs / plan.n_blocks;
+        plan.n_extra = n_pairs % plan.n_blocks;
+        return plan;
+    }
+    // First step of a warp, counted over the block's pairs. Warp kWarps: the end.
+    LK_BOTH int first_step(int block, int warp) const {
+        return (pairs_each + (block < n_extra ? 1 : 0)) * n_steps * warp / StreamStep::kWarps;
+    }
+    // Number of a warp's steps.
+    LK_BOTH int steps(int block, int warp) const { return first_step(block, warp + 1) - first_step(block, warp); }
+    // Calls add(other) for the warps that continue a warp's last pair.
+    template <class Add>
+    LK_BOTH void for_each_follower(int block, int warp, Add&& add) const {
+        const int end = first_step(block, warp + 1);
+        const int pair_end = (end + n_steps - 1) / n_steps * n_steps;
+        for (int other = warp + 1; first_step(block, other) < pair_end; ++other) {
+            if (steps(block, other) > 0) {
+                add(other);
+            }
+        }
+    }
+};
+
+// A warp's position in its steps. It may go beyond them, but not copy there.
+template <WeightType kType>
+class StreamCursor {
+public:
+    static constexpr StreamStep kStep = StreamStep::of(kType);
+
+    LK_BOTH StreamCursor(const FewProducts& products, const StreamPlan& plan, size_t row_bytes, int block, int warp)
+        : products_(products), plan_(plan), row_bytes_(row_bytes) {
+        const int first = plan.first_step(block, warp);
+        pair_ = block + first / plan.n_steps * plan.n_blocks;
+        step_ = first % plan.n_steps;
+        find_rows();
+    }
+
+    LK_BOTH bool at_first_step() const { return step_ == 0; }
+    LK_BOTH bool ends_pair() const { return step_ + 1 == plan_.n_steps; }
+    LK_BOTH int step() const { return step_; }
+    LK_BOTH void advance() {
+        if (++step_ == plan_.n_steps) {
+            step_ = 0;
+            pair_ += plan_.n_blocks;
+            find_rows();
+        }
+    }
+
+    // Calls copy(to, from) for the lane's 16-byte copies of row r of the step.
+    template <class Copy>
+    LK_BOTH void for_each_copy(int r, int lane, uint8_t* stage, Copy&& copy) const {
+        const int before = static_cast<int>(start(r));
+        const int left = static_cast<int>(row_bytes_) + before - step_ * kStep.bytes;
+        const uint8_t* const from = rows_[r] - before + static_cast<size_t>(step_) * kStep.bytes;
+        LK_UNROLL
+        for (int first = 0; first < kStep.copies; first += 32) {
+            const int i = first + lane;
+            if (16 * i < left && (first + 32 <= kStep.copies || i < kStep.copies)) {
+                copy(stage + r * kStep.pitch + 16 * i, from + 16 * i);
+            }
+        }
+    }
+
+    // Bytes before row r in its first copy.
+    LK_BOTH unsigned start(int r) const {
+        return kStep.align < 16 ? static_cast<unsigned>(reinterpret_cast<uintptr_t>(rows_[r]) % 16) : 0;
+    }
+
+    // Calls store(matrix, row of the matrix) for row r, if there is one.
+    template <class Store>
+    LK_BOTH void store(int r, Store&& store) const {
+        const int row = pair_ * StreamStep::kRows + r;
+        if (row < plan_.n_rows) {
+            const int which = product_of(products_, row);
+            store(which, row - products_.first_block[which]);
+        }
+    }
+
+private:
+    LK_BOTH void find_rows() {
+        LK_UNROLL
+        for (int r = 0; r < StreamStep::kRows; ++r) {
+            const int wanted = pair_ * StreamStep::kRows + r;
+            const int row = wanted < plan_.n_rows ? wanted : plan_.n_rows - 1;
+            const int which = product_of(products_, row);
+            rows_[r] = products_.w[which] + static_cast<size_t>(row - products_.first_block[which]) * row_bytes_;
+        }
+    }
+
+    const FewProducts& products_;
+    const StreamPlan& plan_;
+    size_t row_bytes_;
+    int pair_;
+    int step_;
+    const uint8_t* rows_[StreamStep::kRows] = {};
+};
+
+}  // namespace lk::cuda

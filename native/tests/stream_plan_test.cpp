@@ -1,0 +1,295 @@
+// multiply_stream on the host: the kernel's work distribution, copies and lane pieces, without a GPU.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <deque>
+#include <functional>
+
+#include "backend/cuda/matmul/stream_pieces.h"
+#include "backend/cuda/plan/weight_dispatch.h"
+#include "base/error.h"
+#include "weight_rows.h"
+
+namespace lk::cuda {
+namespace {
+
+constexpr WeightType kTypes[] = {WeightType::F16,  WeightType::BF16, WeightType::Q8_0, WeightType::Q4_0,
+                                 WeightType::Q4_K, WeightType::Q5_K, WeightType::Q6_K};
+constexpr Processors kH200{132, 232448};
+
+// Bytes at a multiple of 16.
+class Bytes {
+public:
+    explicit Bytes(size_t size, uint8_t value = 0xff) : words_((size + 15) / 16), size_(size) {
+        std::fill_n(data(), 16 * words_.size(), value);
+    }
+    uint8_t* data() { return reinterpret_cast<uint8_t*>(words_.data()); }
+    size_t size() const { return size_; }
+
+private:
+    std::vector<Words4> words_;
+    size_t size_;
+};
+
+// A row of activations as multiply_stream has it in shared memory, and the values that it stands for.
+struct Token {
+    Token(WeightType type, const std::vector<float>& x)
+        : values(x), shared(StreamActivations::bytes(type, static_cast<int>(x.size()))) {
+        const int n = static_cast<int>(x.size());
+        std::vector<int> uses(shared.size());
+        const auto put = [&](int at, const void* from, int size) {
+            std::memcpy(shared.data() + at, from, size);
+            for (int k = 0; k < size; ++k) {
+                EXPECT_EQ(uses[at + k]++, 0) << weight_type_traits(type)->name << ", byte " << at + k;
+            }
+        };
+        if (is_float(type)) {
+            for (int i = 0; i < n; i += 4) {
+                put(StreamActivations::offset(type, i), &x[i], 16);
+            }
+            return;
+        }
+        for (int begin = 0; begin < n; begin += kBlock) {
+            float largest = 0;
+            for (int i = begin; i < begin + kBlock; ++i) {
+                largest = std::max(largest, std::fabs(x[i]));
+            }
+            const float scale = largest / 127;
+            float sum = 0;
+            for (int i = begin; i < begin + kBlock; ++i) {
+                const auto code = static_cast<int8_t>(std::lround(x[i] / scale));
+                put(StreamActivations::offset(type, i), &code, 1);
+                values[i] = scale * code;
+                sum += values[i];
+            }
+            const float pair[] = {scale, sum};
+            put(StreamActivations::blocks_offset(type, n) + begin / kBlock * 8, pair, 8);
+        }
+    }
+
+    std::vector<float> values;
+    Bytes shared;
+};
+
+// Asynchronous copies of a warp: nothing arrives before the wait for its group.
+class Copies {
+public:
+    void add(uint8_t* to, const uint8_t* from) {
+        pending_.back().push_back([=] { std::memcpy(to, from, 16); });
+    }
+    void commit() { pending_.emplace_back(); }
+    // Waits for all groups but the last n.
+    void wait(size_t n) {
+        while (pending_.size() > n + 1) {  // the last one is open
+            for (const auto& copy : pending_.front()) {
+                copy();
+            }
+            pending_.pop_front();
+        }
+    }
+
+private:
+    std::deque<std::vector<std::function<void()>>> pending_{1};
+};
+
+// What the kernel does, a warp after the other.
+template <WeightType kType>
+void multiply(const FewProducts& products, const StreamPlan& plan, size_t row_bytes, int n_cols, Token& token,
+              const std::function<void(const uint8_t*)>& check) {
+    using Piece = StreamPiece<kType>;
+    constexpr StreamStep kStep = StreamStep::of(kType);
+    constexpr int kRows = StreamStep::kRows;
+    const uint8_t* const x = token.shared.data();
+    const uint8_t* const blocks = x + StreamActivations::blocks_offset(kType, n_cols);
+    const int n_pieces = n_cols / stream_piece(kType);
+    for (int block = 0; block < plan.n_blocks; ++block) {
+        float partial[StreamStep::kWarps][kRows];
+        std::fill_n(partial[0], StreamStep::kWarps * kRows, std::nanf(""));
+        std::deque<std::function<void()>> after;  // what the warps do when all of them are done
+        for (int warp = 0; warp < StreamStep::kWarps; ++warp) {
+            Bytes ring(kStep.warp_bytes());
+            Copies copies;
+            StreamCursor<kType> at(products, plan, row_bytes, block, warp);
+            StreamCursor<kType> fetched = at;
+            int left = plan.steps(block, warp);
+            const auto fetch = [&](bool more, int r, uint8_t* stage) {
+                for (int lane = 0; lane < 32 && more; ++lane) {
+                    fetched.for_each_copy(r, lane, stage, [&](uint8_t* to, const uint8_t* from) {
+                        check(from);
+                        ASSERT_GE(to, ring.data());
+                        ASSERT_LE(to + 16, ring.data() + ring.size());
+                        copies.add(to, from);
+                    });
+                }
+                copies.commit();
+            };
+            for (int s = 0; s < kStep.stages; ++s) {
+                for (int r = 0; r < kRows; ++r) {
+                    fetch(left > s, r, ring.data() + s * kStep.stage_bytes());
+                }
+                fetched.advance();
+            }
+            const auto store = [&products](const StreamCursor<kType>& cursor, int r, float total) {
+                cursor.store(r, [&](int which, int row) {
+                    EXPECT_TRUE(std::isnan(products.y[which][row])) << "written twice";
+                    products.y[which][row] = total;
+                });
+            };
+            float sum[kRows] = {};
+            bool begun = at.at_first_step();
+            for (int stage = 0; left > 0; at.advance(), --left, stage = (stage + 1) % kStep.stages) {
+                uint8_t* const from = ring.data() + stage * kStep.stage_bytes();
+                copies.wait(kRows * (kStep.stages - 1));
+                for (int r = 0; r < kRows; ++r) {
+                    const int n_lanes = std::min(32, n_pieces - at.step() * 32);
+                    for (int lane = 0; lane < n_lanes; ++lane) {
+                        Piece piece;
+                        piece.load(from + r * kStep.pitch + at.start(r), lane);
+                        sum[r] += piece.dot(typename Piece::X(x, blocks, at.step(), lane), lane);
+                    }
+                    std::fill_n(from + r * kStep.pitch, kStep.pitch, uint8_t{0xff});
+                    fetch(left > kStep.stages, r, from);
+                }
+                fetched.advance();
+                if (at.ends_pair() || left == 1) {
+                    for (int r = 0; r < kRows; ++r) {
+                        if (!begun) {
+                            EXPECT_TRUE(std::isnan(partial[warp][r])) << "written twice";
+                            partial[warp][r] = sum[r];
+                        } else if (at.ends_pair()) {
+                            store(at, r, sum[r]);
+                        }
+                        sum[r] = at.ends_pair() ? 0 : sum[r];
+                    }
+                    begun = begun || at.ends_pair();
+                }
+            }
+            if (begun && at.step() != 0) {
+                after.push_back([=, &plan, &partial] {
+                    for (int r = 0; r < kRows; ++r) {
+                        float total = sum[r];
+                        plan.for_each_follower(block, warp, [&](int other) { total += partial[other][r]; });
+                        store(at, r, total);
+                    }
+                });
+            }
+        }
+        for (const auto& finish : after) {
+            finish();
+        }
+    }
+}
+
+class StreamPlanTest : public testing::Test, protected test::NormalValues {
+protected:
+    StreamPlanTest() : NormalValues(7) {}
+};
+
+// Two matrices of one launch, with an odd number of rows and rows that start at any even address.
+TEST_F(StreamPlanTest, EveryWeightMeetsItsActivation) {
+    constexpr int kMatrixRows[] = {37, 64};
+    for (const WeightType type : kTypes) {
+        const WeightTypeTraits& traits = *weight_type_traits(type);
+        for (const int n_cols : {256, 2304, 4096, 11008, is_float(type) ? 72 : 768}) {
+            for (const int n_processors : {1, 5, 132}) {
+                SCOPED_TRACE(format("%s, %d columns, %d processors", traits.name, n_cols, n_processors));
+                const size_t row_bytes = static_cast<size_t>(n_cols) / traits.block_elements * traits.block_bytes;
+                Token token(type, draw(n_cols));
+                std::deque<Bytes> weights;
+                std::vector<std::vector<float>> y;
+                FewProducts products{};
+                for (const int n_rows : kMatrixRows) {
+                    const std::vector<uint8_t> drawn = test::draw_weights(type, int64_t{n_rows} * n_cols, random_);
+                    weights.emplace_back(drawn.size() + 16);  // the padding of WeightMap
+                    std::copy(drawn.begin(), drawn.end(), weights.back().data());
+                    y.emplace_back(n_rows, std::nanf(""));
+                    products.w[products.count] = weights.back().data();
+                    products.n_rows[products.count++] = n_rows;
+                }
+                for (int i = 0; i < products.count; ++i) {
+                    products.y[i] = y[i].data();
+                }
+                const StreamPlan plan = StreamPlan::of(type, products, n_cols, n_processors);
+                const auto check = [&](const uint8_t* from) {
+                    bool within = false;
+                    for (Bytes& w : weights) {
+                        within = within || (from >= w.data() && from + 16 <= w.data() + w.size());
+                    }
+                    ASSERT_TRUE(within) << "copies from outside the weights";
+                };
+                dispatch("test", type, [&](auto t) {
+                    if constexpr (stream_piece(decltype(t)::value) > 0) {
+                        multiply<decltype(t)::value>(products, plan, row_bytes, n_cols, token, check);
+                    }
+                });
+                std::vector<float> row(n_cols);
+                for (int i = 0; i < products.count; ++i) {
+                    for (int r = 0; r < products.n_rows[i]; ++r) {
+                        dequantize_row(type, products.w[i] + r * row_bytes, row.data(), n_cols);
+                        double expected = 0;
+                        double norm = 0;
+                        for (int k = 0; k < n_cols; ++k) {
+                            expected += double{row[k]} * token.values[k];
+                            norm += std::fabs(double{row[k]} * token.values[k]);
+                        }
+                        ASSERT_NEAR(y[i][r], expected, 2e-6 * norm) << "matrix " << i << ", row " << r;
+                    }
+                }
+            }
+        }
+    }
+}
+
+// A multiprocessor holds one block, and blocks of other kernels beside it.
+TEST(StreamPlan, SharedMemoryHoldsOneBlock) {
+    for (const WeightType type : kTypes) {
+        SCOPED_TRACE(weight_type_traits(type)->name);
+        const StreamStep step = StreamStep::of(type);
+        EXPECT_EQ(step.bytes % 16, 0);
+        EXPECT_EQ(step.pitch % 16, 0);
+        EXPECT_GE(step.pitch, step.bytes + 16 - step.align);
+        EXPECT_GE(step.stages, 2);
+        EXPECT_GT(2 * (stream_bytes(type, 256) + 1024), 228 << 10);
+        EXPECT_LE(stream_bytes(type, 4096) + kPartialBytes, 192 << 10);
+        EXPECT_TRUE(streams(type, 11008, kH200.shared_bytes));
+        EXPECT_FALSE(streams(type, 1 << 20, kH200.shared_bytes)) << "the activations do not fit";
+        EXPECT_FALSE(streams(type, 260, kH200.shared_bytes));
+    }
+    EXPECT_FALSE(streams(WeightType::F32, 4096, kH200.shared_bytes));
+    EXPECT_FALSE(streams(WeightType::Q2_K, 4096, kH200.shared_bytes));
+    EXPECT_FALSE(streams(WeightType::Q4_K, 4096, 163 << 10)) << "sm_80 starts no kernel early";
+}
+
+// Multiprocessors have the same number of row pairs, or one more; warps of a block the same number of steps, or one
+// more, in order and without gaps.
+TEST(StreamPlan, ProcessorsAndWarpsShareTheSteps) {
+    for (const int n_rows : {1, 37, 4096, 12288, 22016, 32000}) {
+        for (const int n_cols : {256, 4096, 11008}) {
+            FewProducts products{};
+            products.count = 1;
+            products.n_rows[0] = n_rows;
+            const StreamPlan plan = StreamPlan::of(WeightType::Q4_K, products, n_cols, kH200.count);
+            int all = 0;
+            int least_of_block = n_rows;
+            int most_of_block = 0;
+            for (int block = 0; block < plan.n_blocks; ++block) {
+                ASSERT_EQ(plan.first_step(block, 0), 0);
+                const int steps = plan.first_step(block, StreamStep::kWarps);
+                ASSERT_EQ(steps % plan.n_steps, 0);
+                for (int warp = 0; warp < StreamStep::kWarps; ++warp) {
+                    const int own = plan.steps(block, warp);
+                    ASSERT_GE(own, steps / StreamStep::kWarps);
+                    ASSERT_LE(own, (steps + StreamStep::kWarps - 1) / StreamStep::kWarps);
+                }
+                least_of_block = std::min(least_of_block, steps / plan.n_steps);
+                most_of_block = std::max(most_of_block, steps / plan.n_steps);
+                all += steps / plan.n_steps;
+            }
+            EXPECT_EQ(all, (n_rows + 1) / 2);
+            EXPECT_LE(most_of_block - least_of_block, 1) << n_rows;
+        }
+    }
+}
+
+}  // namespace
+}  // namespace lk::cuda
