@@ -33,7 +33,7 @@ internal static class NativePlatform
         // Runtimes built by Alpine name the distribution.
         if (rid.Contains("musl", StringComparison.Ordinal) || rid.StartsWith("alpine", StringComparison.Ordinal))
         {
-            remedy = $"{rid} is not supported: the engine needs glibc 2.36 or later (Debian 12, Ubuntu 24.04).";
+            remedy = $"{rid} is not supported: the engine needs glibc 2.35 or later (Ubuntu 22.04, Debian 12).";
         }
         else if (!Supported.Contains(portable, StringComparer.Ordinal))
         {
