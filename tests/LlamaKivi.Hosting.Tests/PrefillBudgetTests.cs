@@ -57,6 +57,39 @@ public sealed class PrefillBudgetTests
         Assert.InRange(half, 0.1, 0.5);
     }
 
+    /// <summary>Requests that continue a prefix and have one prompt token left, on a device where prompts have a fixed cost: they say little about the time of a token.</summary>
+    [Fact]
+    public void Steps_with_one_prompt_token_do_not_make_prompt_tokens_expensive()
+    {
+        const int Prompt = 160;
+        const int Requests = 64;
+        const int Hits = Requests / 2;
+        var budget = new PrefillBudget(512);
+        int[] left = [.. Enumerable.Range(0, Requests).Select(request => request < Hits ? 1 : Prompt)];
+        int steps = 0;
+
+        // Two requests arrive per step.
+        for (int arrived = 2; left.Any(tokens => tokens > 0); arrived = Math.Min(Requests, arrived + 2))
+        {
+            Span<int> reading = left.AsSpan(0, arrived);
+            int streams = reading.Count(0);
+            int rest = budget.For(streams, arrived - streams);
+            int count = 0;
+            foreach (ref int tokens in reading)
+            {
+                int taken = Math.Min(tokens, rest);
+                (tokens, rest, count) = (tokens - taken, rest - taken, count + taken);
+            }
+
+            budget.Record(streams, count, (streams > 0 ? 0.007 + (0.00005 * streams) : 0.0066) + (count > 0 ? (streams > 0 ? 0.0066 : 0) + (0.000034 * count) : 0));
+            Assert.True(++steps < 2000, "The prompts do not advance.");
+        }
+
+        TestContext.Current.TestOutputHelper?.WriteLine($"{steps} steps; 416 tokens are expected to take {1000 * budget.DecodeSeconds(416):F1} ms");
+        Assert.InRange(steps, 32, 120);
+        Assert.InRange(budget.DecodeSeconds(416), 0.010, 0.030);
+    }
+
     [Fact]
     public void The_budget_follows_the_number_of_streams()
     {
