@@ -68,7 +68,7 @@ public sealed unsafe partial class ContextHandle
         NativeStatus.Check(NativeMethods.lk_seq_remove(_handle.Pointer, sequenceId, (uint)begin, (uint)end));
     }
 
-    /// <summary>The size in bytes of what <see cref="SeqStateGet"/> saves.</summary>
+    /// <summary>The size in bytes of what <see cref="SeqStateGet(int)"/> saves.</summary>
     public ulong SeqStateSize(int sequenceId)
     {
         using ContextCall call = Look();
@@ -89,12 +89,20 @@ public sealed unsafe partial class ContextHandle
         }
 
         byte[] state = GC.AllocateUninitializedArray<byte>((int)size);
+        SeqStateGet(sequenceId, state);
+        return state;
+    }
+
+    /// <summary>Saves a sequence's cache content, with a versioned header and a checksum.</summary>
+    /// <param name="sequenceId">The sequence.</param>
+    /// <param name="state">Receives the state: <see cref="SeqStateSize"/> bytes.</param>
+    public void SeqStateGet(int sequenceId, Span<byte> state)
+    {
+        using ContextCall call = Look();
         fixed (byte* data = state)
         {
-            NativeStatus.Check(NativeMethods.lk_seq_state_get(_handle.Pointer, sequenceId, data, size));
+            NativeStatus.Check(NativeMethods.lk_seq_state_get(_handle.Pointer, sequenceId, data, (ulong)state.Length));
         }
-
-        return state;
     }
 
     /// <summary>Replaces a sequence with a saved one. On failure the context is unchanged.</summary>

@@ -5,7 +5,7 @@ namespace LlamaKivi.Native;
 /// <summary>A model's context: its KV cache and scratch memory.</summary>
 /// <remarks>
 /// A context takes one call at a time; a concurrent call throws <see cref="ContextBusyException"/>. During a call that only reads, such as <see cref="Usage"/> or
-/// <see cref="SeqStateGet"/>, other calls wait instead. <see cref="Cancel"/>, <see cref="CancelReset"/> and <see cref="Dispose"/> are accepted at any time.
+/// <see cref="SeqStateGet(int)"/>, other calls wait instead. <see cref="Cancel"/>, <see cref="CancelReset"/> and <see cref="Dispose"/> are accepted at any time.
 /// </remarks>
 public sealed unsafe partial class ContextHandle : IDisposable
 {

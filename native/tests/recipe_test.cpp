@@ -303,7 +303,8 @@ TEST(Recipes, AKeyCentreHasAPlaceInTablesAndStates) {
     StateReader in(bytes);
     const SideContent content = read_side(specs, in);
     EXPECT_EQ(in.left(), 0u);
-    SidePools pools(spec, host_memory());
+    StagingBuffer copies(host_memory());
+    SidePools pools(spec, host_memory(), copies);
     std::vector<SequenceSide> sides;
     sides.emplace_back(spec, pools);
     SideState::build(content, sides);
@@ -311,7 +312,7 @@ TEST(Recipes, AKeyCentreHasAPlaceInTablesAndStates) {
     EXPECT_EQ(sides[0].view(0, 0).table->refined.back(), 46);
     const SequenceSide* const parts[] = {sides.data()};
     std::vector<uint8_t> written(bytes.size());
-    StateWriter out(written.data());
+    StateWriter out(written);
     SideState::write(parts, out);
     EXPECT_EQ(out.size(), bytes.size());
     EXPECT_EQ(written, bytes);

@@ -63,6 +63,27 @@ std::vector<float> source_row(const Shape& shape, const std::vector<std::vector<
             rows[layer].begin() + static_cast<ptrdiff_t>(at + shape.head_size)};
 }
 
+// A loaded state's rows are checked by their scales where these are small.
+TEST(RingRows, AreFiniteIfTheirElementsAre) {
+    for (const int n : {32, 72, 128}) {
+        std::vector<uint8_t> blocks(row_bytes(RowType::q8_0, n));
+        std::vector<half_t> row(n);
+        for (int scale = 0; scale < 0x10000; ++scale) {
+            for (const int code : {0, 1, -128, 127}) {
+                const size_t at = scale % 2 == 0 ? 0 : static_cast<size_t>((n - 1) / 32) * 34;  // first, last block
+                std::fill(blocks.begin(), blocks.end(), uint8_t{0});
+                const auto bits = static_cast<half_t>(scale);
+                std::memcpy(blocks.data() + at, &bits, sizeof(bits));
+                blocks[at + 2] = static_cast<uint8_t>(code);
+                decode_q8_row(blocks.data(), n, row.data());
+                const bool finite =
+                    std::all_of(row.begin(), row.end(), [](half_t x) { return (x & 0x7c00) != 0x7c00; });
+                ASSERT_EQ(is_finite_q8_row(blocks.data(), n), finite) << "scale " << scale << ", code " << code;
+            }
+        }
+    }
+}
+
 TEST(Ring, RowsAreRoundedOnceAndSinksAreNot) {
     for (const int d : kHeadSizes) {
         const Shape shape = shape_of(d);

@@ -160,7 +160,7 @@ TEST_F(ForgedStates, EveryFieldIsNamed) {
     expect_refused(context, state.with_header(header), "reserved");
     header = state.header();
     header.version = 2;
-    expect_refused(context, state.with_header(header), "format version 2, and this engine reads version 6");
+    expect_refused(context, state.with_header(header), "format version 2, and this engine reads version 7");
 }
 
 // Half scales of pages and of blocks.

@@ -2,22 +2,28 @@ namespace LlamaKivi.Hosting;
 
 /// <summary>Whether copies of cached tokens to host memory are worth their time. Only some copies are used, so decoding the tokens again must take several times as long as the copy.</summary>
 /// <remarks>
-/// Learns the time of copies. The fastest of the recent ones counts: slower ones waited for something else. Copies are made in the engine's loop, and running streams wait for them; so they take
-/// at most a quarter of the time that their tokens took to decode.
+/// Learns the time of copies. The fastest of the recent ones counts: slower ones waited for something else. Copies are made in the engine's loop, and running streams wait for them; so a copy may take
+/// the share of its tokens' decoding time that is the share of recent copies in use, at most a quarter.
 /// </remarks>
 /// <param name="copied">Called with the seconds of every copy; null: nobody listens.</param>
 internal sealed class CopyCost(Action<double>? copied = null)
 {
-    private const double Share = 0.25;  // of the time to decode the tokens again
+    private const int Expected = 4;     // one copy in this number is used, before the use of copies is known
+    private const int Outcomes = 64;    // copies of known use that count about
     private const int Recent = 4;       // copies whose time counts
     private const int Least = 3;        // copies before one is refused
     private const int Remeasure = 32;   // refusals after which a copy is measured anew
 
     private readonly Queue<double> _seconds = new(Recent);  // per unit of size, latest last
     private int _refusals;  // since the last copy
+    private double _used;   // copies whose use is known; older ones count less
+    private double _unused;
 
     /// <summary>Number of copies made.</summary>
     public long Count { get; private set; }
+
+    /// <summary>Most that a copy may take of the time to decode its tokens again.</summary>
+    public double Share => Math.Min(1.0 / Expected, (_used + 1) / (_used + _unused + Expected));
 
     /// <summary>Whether a copy should be made.</summary>
     /// <param name="size">Its size, in any unit that is the same for all copies.</param>
@@ -31,6 +37,17 @@ internal sealed class CopyCost(Action<double>? copied = null)
 
         _refusals++;
         return false;
+    }
+
+    /// <summary>Records that a copy was continued by a request, or was dropped before any request continued it.</summary>
+    public void RecordUse(bool used)
+    {
+        _used += used ? 1 : 0;
+        _unused += used ? 0 : 1;
+        if (_used + _unused > Outcomes)
+        {
+            (_used, _unused) = (_used / 2, _unused / 2);
+        }
     }
 
     /// <summary>Records a copy.</summary>

@@ -2,9 +2,9 @@ namespace LlamaKivi.Hosting;
 
 /// <summary>Number of prompt tokens that a step may decode beside running streams, so that a prompt at most doubles the step's time.</summary>
 /// <remarks>
-/// Learns the time of a step without prompts and the time that a prompt token adds to a step with streams, as exponential averages. The number of streams changes the former, so a step
+/// Learns the time of a step without prompts, as an exponential average, and the time that prompts add to a step with streams. The number of streams changes the former, so a step
 /// without prompts measures it anew from time to time. While more requests read their prompts than streams run, as after a burst of requests, the prompts may take more: making a few streams wait
-/// is better than making many requests wait for their first token.
+/// is better than making many requests wait for their first token. Where prompts have a large fixed cost, a few tokens cost nearly as much as many; so the tokens may always take half of the fixed cost.
 /// </remarks>
 /// <param name="most">Maximum number of tokens per step.</param>
 internal sealed class PrefillBudget(int most)
@@ -12,11 +12,12 @@ internal sealed class PrefillBudget(int most)
     private const int Start = 16;       // before anything was measured
     private const int Remeasure = 64;   // steps with prompts after which a step without is measured
     private const double MostShare = 4;  // of a step's time without prompts, that prompts may add to it
+    private const double FixedShare = 0.5;  // of the fixed cost of prompts, that their tokens may take in any case
     private const double Weight = 0.2;  // of a new measurement
 
+    private readonly PrefillCost _prompts = new();
     private double _decodeSeconds;  // of a step without prompts; 0: not measured
     private int _decodeStreams;     // in that step
-    private double _tokenSeconds;   // that a prompt token adds beside streams; 0: not measured
     private int _mixedSteps;        // since the last step without prompts
 
     /// <summary>Prompt tokens for a step; 0: the step measures the streams alone.</summary>
@@ -34,12 +35,18 @@ internal sealed class PrefillBudget(int most)
             return 0;
         }
 
+        if (_prompts.TokenSeconds == 0)
+        {
+            return Math.Min(Start, most);
+        }
+
         double share = Math.Clamp((double)reading / streams, 1, MostShare);
-        return (int)Math.Clamp(_tokenSeconds == 0 ? Start : share * _decodeSeconds / _tokenSeconds, 1, most);
+        double seconds = Math.Max((share * _decodeSeconds) - _prompts.FixedSeconds, FixedShare * _prompts.FixedSeconds);
+        return (int)Math.Clamp(seconds / _prompts.TokenSeconds, 1, most);
     }
 
-    /// <summary>Time to decode prompt tokens; 0: not measured.</summary>
-    public double DecodeSeconds(int tokens) => tokens * _tokenSeconds;
+    /// <summary>Time that prompt tokens add to steps that read prompts anyway; 0: not measured.</summary>
+    public double DecodeSeconds(int tokens) => tokens * _prompts.TokenSeconds;
 
     /// <summary>Records a step.</summary>
     /// <param name="streams">Number of streams that decoded a token.</param>
@@ -56,11 +63,11 @@ internal sealed class PrefillBudget(int most)
         else if (streams > 0)
         {
             _mixedSteps++;
-            _tokenSeconds = Average(_tokenSeconds, Math.Max(seconds - _decodeSeconds, 1e-9) / promptTokens);
+            _prompts.Record(promptTokens, Math.Max(seconds - _decodeSeconds, 1e-9));
         }
-        else if (_tokenSeconds == 0)
+        else
         {
-            _tokenSeconds = seconds / promptTokens;  // a first guess; beside streams, batches are smaller and a token costs more
+            _prompts.RecordAlone(promptTokens, seconds);
         }
     }
 

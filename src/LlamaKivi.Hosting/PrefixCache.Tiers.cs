@@ -70,6 +70,11 @@ internal sealed partial class PrefixCache
             last.State = null;
         }
 
+        foreach (PrefixEntry lost in _entries.Where(entry => entry.IsLost && entry.IsCopyUnused))
+        {
+            Saves.RecordUse(false);
+        }
+
         _entries.RemoveAll(entry => entry.IsLost);
     }
 
@@ -103,7 +108,7 @@ internal sealed partial class PrefixCache
             int exactFrom = conversation.ExactFrom;
             if (entry.State is null && entry.File is null && !IsCovered(entry, entry.Tokens.Length) && (always || IsWorthSaving(conversation, entry.Tokens.Length)))
             {
-                (entry.State, entry.SavedExactFrom) = (Saved(conversation), exactFrom);
+                (entry.State, entry.SavedExactFrom, entry.IsCopyUnused) = (Saved(conversation), exactFrom, true);
             }
 
             SaveMarks(conversation, entry, _entries.IndexOf(entry), exactFrom, always);
@@ -136,7 +141,7 @@ internal sealed partial class PrefixCache
             if (mark < exactFrom && !IsCovered(entry, mark) && (always || IsWorthSaving(conversation, mark)) && conversation.TryRewindExactly(mark))
             {
                 exactFrom = conversation.ExactFrom;
-                _entries.Insert(++place, new PrefixEntry(entry.Tokens[..mark], entry.Key) { State = Saved(conversation), SavedExactFrom = exactFrom });
+                _entries.Insert(++place, new PrefixEntry(entry.Tokens[..mark], entry.Key) { State = Saved(conversation), SavedExactFrom = exactFrom, IsCopyUnused = true });
             }
         }
     }
@@ -162,6 +167,12 @@ internal sealed partial class PrefixCache
 
         if (conversation.TryRewindExactly(count))
         {
+            if (entry.IsCopyUnused)
+            {
+                entry.IsCopyUnused = false;
+                Saves.RecordUse(true);
+            }
+
             return new PrefixHit(conversation, count, tier, [], 0, NextFamily());
         }
 

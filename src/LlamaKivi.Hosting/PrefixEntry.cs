@@ -23,6 +23,9 @@ internal sealed class PrefixEntry(int[] tokens, string key) : IDisposable
     /// <summary>The saved sequence in host memory; null: it is not there.</summary>
     public Conversation.State? State { get; set; }
 
+    /// <summary>Whether the sequence was saved and no request has continued the copy yet.</summary>
+    public bool IsCopyUnused { get; set; }
+
     /// <summary>The saved sequence on the disk; null: it is not there.</summary>
     public PrefixFile? File { get; set; }
 

@@ -46,6 +46,71 @@ public sealed class CopyCostTests
         Assert.Equal(32, refused);
     }
 
+    [Fact]
+    public void Copies_that_were_dropped_unused_make_the_next_ones_less_worth()
+    {
+        var cost = new CopyCost();
+        for (int i = 0; i < 4; i++)
+        {
+            cost.Record(1, 0.003);
+        }
+
+        Assert.True(cost.IsWorth(1, 0.014), "One copy in four is expected to be used.");
+        for (int i = 0; i < 30; i++)
+        {
+            cost.RecordUse(false);
+        }
+
+        Assert.False(cost.IsWorth(1, 0.014));
+        Assert.True(cost.IsWorth(1, 0.14), "A copy of a hundredth of the time is worth it at any use seen here.");
+        for (int i = 0; i < 30; i++)
+        {
+            cost.RecordUse(true);
+        }
+
+        Assert.True(cost.IsWorth(1, 0.014));
+        Assert.Equal(0.25, cost.Share);
+    }
+
+    /// <summary>Prompts that share nothing with each other, then the same again: copies are dropped unused, then used.</summary>
+    [Fact]
+    public async Task The_engine_learns_whether_requests_continue_copies()
+    {
+        InferenceEngineOptions options = Engines.Options(sequences: 1) with
+        {
+            KvCache = KvCacheParams.Parse("f16"),
+            PrefixCache = new PrefixCacheOptions { MaxEntries = 1, HostBytes = 3 << 20 },
+        };
+        using InferenceEngine engine = await Engines.StartAsync(options);
+        PrefixCache prefixes = engine.Prefixes!;
+        async Task<int> RunAsync(int prompt)
+        {
+            InferenceStream stream = engine.InferAsync(Prompt(prompt), Engines.Greedy(4), CancellationToken.None);
+            await stream.TextAsync();
+            return stream.CachedTokens;
+        }
+
+        Assert.Equal(0.25, prefixes.Saves.Share);
+        for (int prompt = 0; prompt < 8; prompt++)
+        {
+            Assert.Equal(0, await RunAsync(prompt));
+        }
+
+        double dropped = prefixes.Saves.Share;
+        int hits = 0;
+        for (int turn = 0; turn < 3; turn++)
+        {
+            for (int prompt = 6; prompt < 8; prompt++)
+            {
+                hits += await RunAsync(prompt) > 0 ? 1 : 0;
+            }
+        }
+
+        TestContext.Current.TestOutputHelper?.WriteLine($"share {dropped:F3} after drops, {prefixes.Saves.Share:F3} after {hits} hits");
+        Assert.InRange(dropped, 0.05, 0.2);
+        Assert.True(hits > 0 && prefixes.Saves.Share > dropped);
+    }
+
     /// <summary>The loads of bench/gpu/serve.sh: the same prompts three times, the first time with short answers, in a cache that the sequences of one load fill.</summary>
     [Theory]
     [InlineData(true)]

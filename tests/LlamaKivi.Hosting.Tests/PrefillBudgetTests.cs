@@ -57,6 +57,83 @@ public sealed class PrefillBudgetTests
         Assert.InRange(half, 0.1, 0.5);
     }
 
+    /// <summary>Requests that continue a prefix and have one prompt token left, on a device where prompts have a fixed cost: they say little about the time of a token.</summary>
+    [Fact]
+    public void Steps_with_one_prompt_token_do_not_make_prompt_tokens_expensive()
+    {
+        const int Prompt = 160;
+        const int Requests = 64;
+        const int Hits = Requests / 2;
+        var budget = new PrefillBudget(512);
+        int[] left = [.. Enumerable.Range(0, Requests).Select(request => request < Hits ? 1 : Prompt)];
+        int steps = 0;
+
+        // Two requests arrive per step.
+        for (int arrived = 2; left.Any(tokens => tokens > 0); arrived = Math.Min(Requests, arrived + 2))
+        {
+            Span<int> reading = left.AsSpan(0, arrived);
+            int streams = reading.Count(0);
+            int rest = budget.For(streams, arrived - streams);
+            int count = 0;
+            foreach (ref int tokens in reading)
+            {
+                int taken = Math.Min(tokens, rest);
+                (tokens, rest, count) = (tokens - taken, rest - taken, count + taken);
+            }
+
+            budget.Record(streams, count, (streams > 0 ? 0.007 + (0.00005 * streams) : 0.0066) + (count > 0 ? (streams > 0 ? 0.0066 : 0) + (0.000034 * count) : 0));
+            Assert.True(++steps < 2000, "The prompts do not advance.");
+        }
+
+        TestContext.Current.TestOutputHelper?.WriteLine($"{steps} steps; 416 tokens are expected to take {1000 * budget.DecodeSeconds(416):F1} ms");
+        Assert.InRange(steps, 32, 120);
+        Assert.InRange(budget.DecodeSeconds(416), 0.010, 0.030);
+    }
+
+    /// <summary>
+    /// Two loads of 64 requests with 160 prompt tokens and 256 to generate, of which half continue a prefix in the second, on a device where prompts have a fixed cost. Without the prompts a load takes
+    /// 256 steps.
+    /// </summary>
+    [Theory]
+    [InlineData(0.003)]
+    [InlineData(0.0066)]
+    [InlineData(0.012)]  // more than a step without prompts
+    public void Loads_take_few_steps_whatever_the_fixed_cost_of_prompts(double fixedSeconds)
+    {
+        const int Requests = 64;
+        var budget = new PrefillBudget(512);
+        for (int load = 1; load <= 2; load++)
+        {
+            int[] prompt = [.. Enumerable.Range(0, Requests).Select(request => load == 2 && request < Requests / 2 ? 1 : 160)];
+            int[] generate = [.. Enumerable.Repeat(256, Requests)];
+            int steps = 0;
+
+            // Eight requests arrive per step.
+            for (int arrived = 8; generate.Any(tokens => tokens > 0); arrived = Math.Min(Requests, arrived + 8))
+            {
+                int[] streams = [.. Enumerable.Range(0, arrived).Where(request => prompt[request] == 0 && generate[request] > 0)];
+                int reading = arrived - prompt.AsSpan(0, arrived).Count(0);
+                int rest = reading > 0 ? budget.For(streams.Length, reading) : 0;
+                int count = 0;
+                foreach (ref int tokens in prompt.AsSpan(0, arrived))
+                {
+                    int taken = Math.Min(tokens, rest);
+                    (tokens, rest, count) = (tokens - taken, rest - taken, count + taken);
+                }
+
+                Array.ForEach(streams, request => generate[request]--);
+                double decode = streams.Length > 0 ? 0.0075 + (0.00003 * streams.Length) : 0;
+                double prompts = count > 0 ? (streams.Length > 0 ? fixedSeconds : 0.0066) + (0.000034 * count) : 0;
+                budget.Record(streams.Length, count, decode + prompts);
+                Assert.True(++steps < 3000, "The prompts do not advance.");
+            }
+
+            TestContext.Current.TestOutputHelper?.WriteLine($"fixed cost {1000 * fixedSeconds} ms, load {load}: {steps} steps; 415 tokens are expected to take {1000 * budget.DecodeSeconds(415):F1} ms");
+            Assert.InRange(steps, 256, 350);
+            Assert.InRange(budget.DecodeSeconds(415), 0.010, 0.020);
+        }
+    }
+
     [Fact]
     public void The_budget_follows_the_number_of_streams()
     {

@@ -39,6 +39,9 @@ public sealed partial class BatchedExecutor : IDisposable
     /// <summary>The model.</summary>
     public LLamaWeights Model { get; }
 
+    /// <summary>Memory of saved conversations.</summary>
+    internal StateArrays States { get; } = new();
+
     /// <summary>Number of queued tokens.</summary>
     public int BatchedTokenCount
     {

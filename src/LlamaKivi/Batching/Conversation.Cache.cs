@@ -142,7 +142,28 @@ public sealed partial class Conversation
     {
         Executor.CheckIdle("Save()");
         using ContextCall call = Look(nameof(Save));
-        return RequiresInference ? throw new CannotSaveWhileRequiresInferenceException() : new SequenceData(Executor.Context.Handle.SeqStateGet(_sequence));
+        if (RequiresInference)
+        {
+            throw new CannotSaveWhileRequiresInferenceException();
+        }
+
+        ulong size = Executor.Context.Handle.SeqStateSize(_sequence);
+        if (size > (ulong)Array.MaxLength)
+        {
+            throw new NotSupportedException($"The state of the conversation takes {size} bytes, but an array has at most {Array.MaxLength}.");
+        }
+
+        var state = new SequenceData(Executor.States, (int)size);
+        try
+        {
+            Executor.Context.Handle.SeqStateGet(_sequence, state.Memory);
+            return state;
+        }
+        catch
+        {
+            state.Dispose();
+            throw;
+        }
     }
 
     private void CheckReadable()
@@ -208,25 +229,37 @@ public sealed partial class Conversation
         public abstract void Dispose();
     }
 
-    internal sealed class SequenceData(byte[] bytes) : State
+    internal sealed class SequenceData : State
     {
-        private byte[] _bytes = bytes;
+        private readonly StateArrays? _arrays;  // gets the array back; null: it is the caller's
+        private byte[] _bytes;
+        private int _size;
 
-        public override ulong Size => (ulong)_bytes.Length;
+        public SequenceData(byte[] bytes) => (_bytes, _size) = (bytes, bytes.Length);
 
-        public ReadOnlySpan<byte> Bytes
+        public SequenceData(StateArrays arrays, int size) => (_arrays, _bytes, _size) = (arrays, arrays.Rent(size), size);
+
+        public override ulong Size => (ulong)_size;
+
+        public ReadOnlySpan<byte> Bytes => Memory;
+
+        public Span<byte> Memory
         {
             get
             {
                 ObjectDisposedException.ThrowIf(IsDisposed, this);
-                return _bytes;
+                return _bytes.AsSpan(0, _size);
             }
         }
 
         public override void Dispose()
         {
-            IsDisposed = true;
-            _bytes = [];
+            if (!IsDisposed)
+            {
+                IsDisposed = true;
+                _arrays?.Return(_bytes);
+                (_bytes, _size) = ([], 0);
+            }
         }
     }
 }

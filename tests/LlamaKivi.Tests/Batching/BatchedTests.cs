@@ -130,6 +130,32 @@ public sealed class BatchedTests : IClassFixture<InferenceTests.DemoModel>, IDis
     }
 
     [Fact]
+    public async Task A_disposed_state_gives_its_memory_to_the_next()
+    {
+        using BatchedExecutor executor = Create("f16");
+        Conversation conversation = executor.Create();
+        conversation.Prompt(string.Concat(Enumerable.Repeat("The compiler reads the file. ", 120)));
+        while (conversation.RequiresInference)
+        {
+            await executor.Infer(TestContext.Current.CancellationToken);
+        }
+
+        Conversation.State first = conversation.Save();
+        byte[] bytes = ((Conversation.SequenceData)first).Bytes.ToArray();
+        Assert.InRange(bytes.Length, 1 << 20, int.MaxValue);
+        first.Dispose();
+        first.Dispose();
+        Assert.Equal(0UL, first.Size);
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        using Conversation.State second = conversation.Save();
+        long allocated = GC.GetAllocatedBytesForCurrentThread() - before;
+        Assert.InRange(allocated, 0, bytes.Length / 8);
+        using Conversation.State third = conversation.Save();
+        Assert.True(((Conversation.SequenceData)second).Bytes.SequenceEqual(bytes));
+        Assert.True(((Conversation.SequenceData)third).Bytes.SequenceEqual(bytes), "The array of the first state has one user.");
+    }
+
+    [Fact]
     public async Task Calls_out_of_order_are_refused()
     {
         using BatchedExecutor executor = Create(sequences: 2);

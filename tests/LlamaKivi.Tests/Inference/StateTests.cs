@@ -183,7 +183,7 @@ public sealed class StateTests : IDisposable
         File.WriteAllBytes(file, state);
         string message = Assert.Throws<StateLoadException>(() => context.LoadState(file, (LLamaSeqId)0)).Message;
         Assert.Contains("format version 3", message, StringComparison.Ordinal);
-        Assert.Contains("reads version 6", message, StringComparison.Ordinal);
+        Assert.Contains("reads version 7", message, StringComparison.Ordinal);
     }
 
     private LLamaContext Create(string type) =>

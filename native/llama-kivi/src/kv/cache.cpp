@@ -24,8 +24,9 @@ Cache::Cache(const CacheConfig& config, Memory& memory)
     : config_((config.validate(), config)),
       k_spec_(make_side_spec(config, Side::keys)),
       v_spec_(make_side_spec(config, Side::values)),
-      k_pools_(k_spec_, memory),
-      v_pools_(v_spec_, memory) {
+      state_copies_(memory),
+      k_pools_(k_spec_, memory, state_copies_),
+      v_pools_(v_spec_, memory, state_copies_) {
     sequences_.reserve(config.n_seq_max);
     for (int i = 0; i < config.n_seq_max; ++i) {
         sequences_.push_back({SequenceSide(k_spec_, k_pools_), SequenceSide(v_spec_, v_pools_)});

@@ -125,6 +125,7 @@ private:
     CacheConfig config_;
     SideSpec k_spec_;
     SideSpec v_spec_;
+    StagingBuffer state_copies_;
     SidePools k_pools_;
     SidePools v_pools_;
     std::vector<Sequence> sequences_;

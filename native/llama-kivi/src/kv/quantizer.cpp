@@ -119,6 +119,21 @@ void decode_q8_row(const uint8_t* blocks, int n, half_t* out) noexcept {
     std::transform(x, x + n, out, float_to_half);
 }
 
+bool is_finite_q8_row(const uint8_t* blocks, int n) noexcept {
+    constexpr half_t kSmall = 0x6000;  // 512: smaller scales times codes from -128 on are at most the largest half
+    bool small = true;
+    const uint8_t* scale = blocks;
+    for (int begin = 0; begin < n; begin += kBlock, scale += sizeof(half_t) + kBlock) {
+        small &= (load_half(scale) & 0x7fff) < kSmall;
+    }
+    if (small) {
+        return true;
+    }
+    half_t x[kMaxHeadSize];
+    decode_q8_row(blocks, n, x);
+    return std::all_of(x, x + n, [](half_t element) { return (element & 0x7c00) != 0x7c00; });
+}
+
 void clear_tokens(const PageFormat& f, int first, uint8_t* page) noexcept {
     const auto clear = [&](size_t begin, size_t end) { std::fill(page + begin, page + end, uint8_t{0}); };
     if (f.scale_kind == ScaleKind::none || f.scale_kind == ScaleKind::block) {

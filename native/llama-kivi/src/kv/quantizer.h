@@ -50,6 +50,8 @@ void quantize_rows(const PageFormat& format, const HeadTable& table, const float
 void encode_q8_row(const float* x, int n, uint8_t* blocks) noexcept;
 void decode_q8_row(const uint8_t* blocks, int n, half_t* out) noexcept;
 void decode_q8_row(const uint8_t* blocks, int n, float* out) noexcept;  // before rounding
+// Whether all decoded elements are finite.
+bool is_finite_q8_row(const uint8_t* blocks, int n) noexcept;
 
 // Zeros tokens [first, 128) of a page. Scales of keys are zeroed from the next whole group on.
 void clear_tokens(const PageFormat& format, int first, uint8_t* page) noexcept;

@@ -13,6 +13,7 @@
 #include "kv/cache.h"
 #include "kv/config.h"
 #include "kv/kivi_format.h"
+#include "kv/state_checksum.h"
 #include "kv/state_key.h"
 #include "kv/state_side.h"
 #include "kv/storage.h"
@@ -82,19 +83,8 @@ void check_state_budget(CacheParts parts, int seq, std::span<const SideContent> 
 
 }  // namespace
 
-uint64_t state_checksum(std::span<const uint8_t> data) {
-    uint64_t hash = 0xcbf29ce484222325u;
-    for (size_t i = 0; i < data.size(); i += 8) {
-        uint64_t word = 0;
-        std::memcpy(&word, data.data() + i, std::min<size_t>(8, data.size() - i));
-        hash = (hash ^ word) * 0x100000001b3u;
-        hash ^= hash >> 29;  // multiplication carries bits only upward: mix the high bits into the low ones
-    }
-    return hash;
-}
-
 uint64_t state_size(CacheParts parts, int seq) {
-    StateWriter out(nullptr);
+    StateWriter out({});
     write_payload(parts, seq, out);
     return sizeof(StateHeader) + out.size() + sizeof(uint64_t);
 }
@@ -108,10 +98,10 @@ void save_state(CacheParts parts, int seq, const ModelKey& model, std::span<uint
     header.version = kStateVersion;
     header.key = make_state_key(parts, model);
     header.payload_bytes = size - sizeof(header) - sizeof(uint64_t);
-    StateWriter writer(out.data());
+    StateWriter writer(out);
     writer.bytes(&header, sizeof(header));
     write_payload(parts, seq, writer);
-    const uint64_t sum = state_checksum(out.first(writer.size()));
+    const uint64_t sum = writer.checksum();
     writer.bytes(&sum, sizeof(sum));
 }
 

@@ -2,7 +2,7 @@
 //
 //   header    "LKST", version, StateKey (settings that model and cache must match), payload bytes
 //   payload   keys, then values (state_side.h)
-//   checksum  FNV-1a over 64-bit words of header and payload
+//   checksum  of header and payload (state_checksum.h)
 //
 // Integers, floats and halves are little-endian, in the order of kivi_format.h.
 #pragma once
@@ -11,12 +11,13 @@
 #include <span>
 
 #include "kv/cache.h"
+#include "kv/state_checksum.h"
 #include "kv/state_key.h"
 
 namespace lk::kv {
 
-// Version 6: the recipe of kivi2 and kivi4 has no edition.
-inline constexpr uint32_t kStateVersion = 6;
+// Version 7: the checksum has eight lanes.
+inline constexpr uint32_t kStateVersion = 7;
 
 struct StateHeader {
     char magic[4];
@@ -24,9 +25,6 @@ struct StateHeader {
     StateKey key;
     uint64_t payload_bytes;
 };
-
-// FNV-1a over 64-bit words; the last word is padded with zeros.
-uint64_t state_checksum(std::span<const uint8_t> data);
 
 // Number of bytes that save_state writes.
 uint64_t state_size(CacheParts parts, int seq);

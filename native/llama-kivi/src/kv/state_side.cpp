@@ -47,21 +47,19 @@ half_t half_at(std::span<const uint8_t> bytes, size_t at) {
     return x;
 }
 
+// Without a branch per element, so that the compiler uses vectors: the rings of a sequence are megabytes.
 bool all_finite(std::span<const uint8_t> halves) {
+    unsigned any = 0;
     for (size_t i = 0; i < halves.size(); i += sizeof(half_t)) {
-        if (!is_finite(half_at(halves, i))) {
-            return false;
-        }
+        any |= is_finite(half_at(halves, i)) ? 0u : 1u;
     }
-    return true;
+    return any == 0;
 }
 
 // Whether attention can read rows of a q8_0 ring.
 bool all_sound_blocks(const PageFormat& f, std::span<const uint8_t> rows) {
-    half_t row[kMaxHeadSize];
     for (size_t at = 0; at < rows.size(); at += row_bytes(RowType::q8_0, f.head_size)) {
-        decode_q8_row(rows.data() + at, f.head_size, row);
-        if (!std::all_of(row, row + f.head_size, is_finite)) {
+        if (!is_finite_q8_row(rows.data() + at, f.head_size)) {
             return false;
         }
     }
@@ -227,8 +225,8 @@ void read_runs(SideContent& side, const char* which, StateReader& in) {
 }  // namespace
 
 void StateWriter::bytes(const void* data, size_t n) {
-    if (out_ != nullptr && n > 0) {
-        std::memcpy(out_ + size_, data, n);
+    if (!counts() && n > 0) {
+        std::memcpy(out_.data() + size_, data, n);
     }
     size_ += n;
 }
@@ -335,12 +333,15 @@ void SideState::write(std::span<const SequenceSide* const> parts, StateWriter& o
         for (const SequenceSide* side : parts) {
             const PageFormat& f = side->spec_->format;
             const PageRef& last = side->layout_.pages[run];
-            const std::span<uint8_t> pages = out.bytes_of(last.block->data);
+            const Slot& block = last.block->data;
+            out.bytes(fetch(block, *side->pools_->copies, out), block.bytes());
+            const std::span<uint8_t> pages = out.last(block.bytes());
             // The rest of a page may hold codes of a failed call or of truncated tokens: of the last page, and of one
             // that was closed after a truncation.
             for (size_t at = 0; at < pages.size(); at += f.page_bytes) {
                 clear_tokens(f, last.end(), pages.data() + at);
             }
+            out.add_to_checksum();
         }
     }
     for (const SequenceSide* side : parts) {
@@ -348,30 +349,37 @@ void SideState::write(std::span<const SequenceSide* const> parts, StateWriter& o
     }
 }
 
+const uint8_t* SideState::fetch(const Slot& slot, StagingBuffer& copies, const StateWriter& out) {
+    if (out.counts() || slot.bytes() == 0 || slot.memory().on_host()) {
+        return slot.data();
+    }
+    uint8_t* const copy = copies.reserve(slot.bytes());
+    slot.memory().read(copy, slot.data(), slot.bytes());
+    return copy;
+}
+
 void SideState::write_heads(const SequenceSide& side, StateWriter& out) {
     const SideSpec& spec = *side.spec_;
-    const size_t d = spec.format.head_size;
     const size_t row_bytes = spec.ring_row_bytes();
-    std::unique_ptr<uint8_t[]> copy;
-    const uint8_t* const memory = out.fetch(side.slot_, copy);
+    const uint8_t* const memory = fetch(side.slot_, *side.pools_->copies, out);
+    const auto write = [&](size_t offset, size_t n) { out.bytes(n > 0 ? memory + offset : nullptr, n); };
+    // Rows by age are contiguous up to the ring's end, and from its beginning.
+    const int n_rows = side.layout_.n_undo + side.layout_.n_ring;
+    const int first = n_rows > 0 ? side.layout_.ring_row(-side.layout_.n_undo) : 0;
+    const int n_first = std::min(n_rows, spec.ring_rows() - first);
     for (size_t head = 0; head < spec.head_count(); ++head) {
-        for (int i = -side.layout_.n_undo; i < side.layout_.n_ring; ++i) {
-            const size_t row = head * spec.ring_rows() + side.layout_.ring_row(i);
-            out.bytes(memory + row * row_bytes, row_bytes);
-        }
-        if (const int n_sinks = side.layout_.sink_rows(); n_sinks > 0) {
-            out.bytes(memory + side.places_.sinks + head * spec.sinks * d * sizeof(half_t),
-                      n_sinks * d * sizeof(half_t));
-        }
-        if (!side.layout_.tables_chosen) {
-            continue;
-        }
-        if (side.memory().on_host()) {
+        const size_t ring = head * spec.ring_rows() * row_bytes;
+        write(ring + first * row_bytes, n_first * row_bytes);
+        write(ring, (n_rows - n_first) * row_bytes);
+        const size_t sink_bytes = spec.format.head_size * sizeof(half_t);
+        write(side.places_.sinks + head * spec.sinks * sink_bytes, side.layout_.sink_rows() * sink_bytes);
+        if (side.layout_.tables_chosen && side.memory().on_host()) {
             const std::vector<uint8_t> table = pack(spec, side.tables_[head]);
             out.bytes(table.data(), table.size());
-        } else {
-            out.bytes(memory + side.places_.tables[side.table_] + head * spec.table_bytes(), spec.table_bytes());
+        } else if (side.layout_.tables_chosen) {
+            write(side.places_.tables[side.table_] + head * spec.table_bytes(), spec.table_bytes());
         }
+        out.add_to_checksum();
     }
 }
 
@@ -414,7 +422,12 @@ void SideState::build_heads(std::span<const SideContent::Head> heads, SequenceSi
     const SideSpec& spec = *side.spec_;
     const size_t sink_bytes = spec.sinks * spec.format.head_size * sizeof(half_t);
     const size_t ring_bytes = (side.layout_.n_undo + side.layout_.n_ring) * spec.ring_row_bytes();
-    std::vector<uint8_t> memory(side.slot_.bytes());
+    // The slot is zero-filled; a device's is overwritten from the staging buffer.
+    uint8_t* memory = side.slot_.data();
+    if (!side.memory().on_host()) {
+        memory = side.pools_->copies->reserve(side.slot_.bytes());
+        std::fill_n(memory, side.slot_.bytes(), uint8_t{0});
+    }
     const auto put = [](void* to, std::span<const uint8_t> bytes) {
         if (!bytes.empty()) {
             std::memcpy(to, bytes.data(), bytes.size());
@@ -422,15 +435,17 @@ void SideState::build_heads(std::span<const SideContent::Head> heads, SequenceSi
     };
     for (size_t i = 0; i < heads.size(); ++i) {
         const SideContent::Head& head = heads[i];
-        put(memory.data() + i * spec.ring_rows() * spec.ring_row_bytes(), head.ring.last(ring_bytes));
-        put(memory.data() + side.places_.sinks + i * sink_bytes, head.sinks);
+        put(memory + i * spec.ring_rows() * spec.ring_row_bytes(), head.ring.last(ring_bytes));
+        put(memory + side.places_.sinks + i * sink_bytes, head.sinks);
         if (!side.memory().on_host()) {
-            put(memory.data() + side.places_.tables[0] + i * spec.table_bytes(), head.table);
+            put(memory + side.places_.tables[0] + i * spec.table_bytes(), head.table);
         } else if (side.layout_.tables_chosen) {
             side.tables_[i] = unpack(spec, head.table);
         }
     }
-    side.memory().write(side.slot_.data(), memory.data(), memory.size());
+    if (!side.memory().on_host()) {
+        side.memory().write(side.slot_.data(), memory, side.slot_.bytes());
+    }
 }
 
 }  // namespace lk::kv

@@ -13,48 +13,47 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <vector>
 
+#include "base/staging_buffer.h"
 #include "kv/bookkeeping.h"
 #include "kv/config.h"
 #include "kv/pool.h"
+#include "kv/state_checksum.h"
 #include "kv/storage.h"
 
 namespace lk::kv {
 
-// Writes bytes to out, or only counts them if out is null.
+// Writes bytes to out, or only counts them if out is empty.
 class StateWriter {
 public:
-    explicit StateWriter(uint8_t* out) : out_(out) {}
+    explicit StateWriter(std::span<uint8_t> out) : out_(out) {}
+
+    bool counts() const { return out_.empty(); }
 
     void bytes(const void* data, size_t n);
     void number(int32_t x) { bytes(&x, sizeof(x)); }
-    // Returns the written bytes; an empty span when counting.
-    std::span<uint8_t> bytes_of(const Slot& slot) {
-        const std::span<uint8_t> written =
-            out_ != nullptr ? std::span(out_ + size_, slot.bytes()) : std::span<uint8_t>();
-        if (!written.empty()) {
-            slot.memory().read(written.data(), slot.data(), slot.bytes());
+    // The last bytes written; an empty span when counting.
+    std::span<uint8_t> last(size_t n) { return counts() ? out_ : out_.subspan(size_ - n, n); }
+    // Adds what was written to the checksum, while it is in the processor's caches.
+    void add_to_checksum() {
+        if (!counts()) {
+            n_summed_ += sum_.add(out_.subspan(n_summed_, size_ - n_summed_));
         }
-        size_ += slot.bytes();
-        return written;
     }
-    // The bytes of a slot where the host can read them: in place, or in `copy`. Not to be read when counting.
-    const uint8_t* fetch(const Slot& slot, std::unique_ptr<uint8_t[]>& copy) const {
-        if (out_ == nullptr || slot.bytes() == 0 || slot.memory().on_host()) {
-            return slot.data();
-        }
-        copy = std::make_unique_for_overwrite<uint8_t[]>(slot.bytes());
-        slot.memory().read(copy.get(), slot.data(), slot.bytes());
-        return copy.get();
+    // Of all bytes written.
+    uint64_t checksum() {
+        add_to_checksum();
+        return sum_.value(out_.subspan(n_summed_, size_ - n_summed_));
     }
     uint64_t size() const { return size_; }
 
 private:
-    uint8_t* out_;
+    std::span<uint8_t> out_;
     uint64_t size_ = 0;
+    uint64_t n_summed_ = 0;
+    StateChecksum sum_;
 };
 
 // Reads a payload front to back; throws LK_BAD_STATE at its end.
@@ -108,6 +107,8 @@ public:
     static void build(const SideContent& content, std::span<SequenceSide> sides);
 
 private:
+    // The bytes of a slot where the host can read them: in place, or in `copies`. Not to be read when counting.
+    static const uint8_t* fetch(const Slot& slot, StagingBuffer& copies, const StateWriter& out);
     static void write_heads(const SequenceSide& side, StateWriter& out);
     static void build_heads(std::span<const SideContent::Head> heads, SequenceSide& side);
 };

@@ -9,6 +9,7 @@
 
 #include "base/half.h"
 #include "base/memory.h"
+#include "base/staging_buffer.h"
 #include "kv/bookkeeping.h"
 #include "kv/config.h"
 #include "kv/kivi_format.h"
@@ -24,8 +25,8 @@ RingSlot::RingSlot(const SideSpec& spec, bool on_host) {
     bytes = 2 * tables[1] - tables[0];
 }
 
-SidePools::SidePools(const SideSpec& spec, Memory& memory)
-    : pages(memory, spec.block_bytes()), rings(memory, RingSlot(spec, memory.on_host()).bytes) {}
+SidePools::SidePools(const SideSpec& spec, Memory& memory, StagingBuffer& staging)
+    : pages(memory, spec.block_bytes()), rings(memory, RingSlot(spec, memory.on_host()).bytes), copies(&staging) {}
 
 SequenceSide::SequenceSide(const SideSpec& spec, SidePools& pools)
     : spec_(&spec), pools_(&pools), places_(spec, pools.rings.memory().on_host()), layout_(spec) {}

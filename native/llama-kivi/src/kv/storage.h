@@ -13,6 +13,7 @@
 
 #include "base/half.h"
 #include "base/memory.h"
+#include "base/staging_buffer.h"
 #include "kv/bookkeeping.h"
 #include "kv/config.h"
 #include "kv/kivi_format.h"
@@ -35,10 +36,11 @@ struct PageBlock {
 
 // The slots of one side of a cache.
 struct SidePools {
-    SidePools(const SideSpec& spec, Memory& memory);
+    SidePools(const SideSpec& spec, Memory& memory, StagingBuffer& staging);
 
-    SlotPool pages;  // blocks
-    SlotPool rings;  // RingSlot
+    SlotPool pages;         // blocks
+    SlotPool rings;         // RingSlot
+    StagingBuffer* copies;  // for slots on their way to and from host memory, in device memory only
 
     uint64_t used_bytes() const { return pages.used_bytes() + rings.used_bytes(); }
     uint64_t held_bytes() const { return pages.held_bytes() + rings.held_bytes(); }
