@@ -1,6 +1,7 @@
 // multiply_stream on the host: the kernel's work distribution, copies and lane pieces, without a GPU.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <deque>
 #include <functional>
@@ -49,6 +50,7 @@ struct Token {
             }
             return;
         }
+        put(StreamActivations::blocks_offset(type, n), std::vector<uint8_t>(n / kBlock * 8).data(), n / kBlock * 8);
         for (int begin = 0; begin < n; begin += kBlock) {
             float largest = 0;
             for (int i = begin; i < begin + kBlock; ++i) {
@@ -62,9 +64,23 @@ struct Token {
                 values[i] = scale * code;
                 sum += values[i];
             }
-            const float pair[] = {scale, sum};
-            put(StreamActivations::blocks_offset(type, n) + begin / kBlock * 8, pair, 8);
+            store_block(type, n, begin / kBlock, scale, sum);
         }
+    }
+
+    void store_block(WeightType type, int n, int i, float scale, float sum) {
+        dispatch("test", type, [&](auto t) {
+            constexpr WeightType kType = decltype(t)::value;
+            uint8_t* const blocks = shared.data() + StreamActivations::blocks_offset(type, n);
+            StreamBlock<kType>::store(blocks, i, scale, sum);
+            if constexpr (kType == WeightType::Q6_K) {
+                for (int half = 0; half < 2; ++half) {
+                    Words4 codes;
+                    std::memcpy(&codes, shared.data() + StreamActivations::offset(type, i * kBlock + half * 16), 16);
+                    StreamBlock<kType>::store_sum(blocks, 2 * i + half, codes);
+                }
+            }
+        });
     }
 
     std::vector<float> values;
@@ -102,76 +118,110 @@ void multiply(const FewProducts& products, const StreamPlan& plan, size_t row_by
     const uint8_t* const x = token.shared.data();
     const uint8_t* const blocks = x + StreamActivations::blocks_offset(kType, n_cols);
     const int n_pieces = n_cols / stream_piece(kType);
+    constexpr int kStepX = kStep.elements * (is_float(kType) ? 4 : 1);
+    constexpr int kStepBlocks = kStep.elements / kBlock * 8;
     for (int block = 0; block < plan.n_blocks; ++block) {
         float partial[StreamStep::kWarps][kRows];
         std::fill_n(partial[0], StreamStep::kWarps * kRows, std::nanf(""));
         std::deque<std::function<void()>> after;  // what the warps do when all of them are done
         for (int warp = 0; warp < StreamStep::kWarps; ++warp) {
             Bytes ring(kStep.warp_bytes());
-            Copies copies;
-            StreamCursor<kType> at(products, plan, row_bytes, block, warp);
-            StreamCursor<kType> fetched = at;
+            Copies pending;
+            std::vector<StreamCursor<kType>> at;
+            std::vector<StreamCopies<kType>> copies;
+            for (int lane = 0; lane < 32; ++lane) {
+                at.emplace_back(products, plan, block, warp, lane);
+                copies.emplace_back(at[lane], row_bytes);
+            }
             int left = plan.steps(block, warp);
-            const auto fetch = [&](bool more, int r, uint8_t* stage) {
-                for (int lane = 0; lane < 32 && more; ++lane) {
-                    fetched.for_each_copy(r, lane, stage, [&](uint8_t* to, const uint8_t* from) {
-                        check(from);
-                        ASSERT_GE(to, ring.data());
-                        ASSERT_LE(to + 16, ring.data() + ring.size());
-                        copies.add(to, from);
+            const auto fetch = [&](bool more, uint8_t* stage) {
+                for (StreamCopies<kType>& lane_copies : copies) {
+                    lane_copies.copy_step(more, stage, [&](bool wanted, uint8_t* to, const uint8_t* from) {
+                        if (wanted) {
+                            ASSERT_TRUE(more);
+                            check(from);
+                            ASSERT_GE(to, stage);
+                            ASSERT_LE(to + 16, stage + kStep.stage_bytes());
+                            pending.add(to, from);
+                        }
                     });
                 }
-                copies.commit();
+                pending.commit();
             };
             for (int s = 0; s < kStep.stages; ++s) {
-                for (int r = 0; r < kRows; ++r) {
-                    fetch(left > s, r, ring.data() + s * kStep.stage_bytes());
-                }
-                fetched.advance();
+                fetch(left > s, ring.data() + s * kStep.stage_bytes());
             }
-            const auto store = [&products](const StreamCursor<kType>& cursor, int r, float total) {
-                cursor.store(r, [&](int which, int row) {
+            const auto store = [&products](const StreamCursor<kType>& cursor, float total) {
+                cursor.store([&](int which, int row) {
                     EXPECT_TRUE(std::isnan(products.y[which][row])) << "written twice";
                     products.y[which][row] = total;
                 });
             };
-            float sum[kRows] = {};
-            bool begun = at.at_first_step();
-            for (int stage = 0; left > 0; at.advance(), --left, stage = (stage + 1) % kStep.stages) {
-                uint8_t* const from = ring.data() + stage * kStep.stage_bytes();
-                copies.wait(kRows * (kStep.stages - 1));
-                for (int r = 0; r < kRows; ++r) {
-                    const int n_lanes = std::min(32, n_pieces - at.step() * 32);
-                    for (int lane = 0; lane < n_lanes; ++lane) {
-                        Piece piece;
-                        piece.load(from + r * kStep.pitch + at.start(r), lane);
-                        sum[r] += piece.dot(typename Piece::X(x, blocks, at.step(), lane), lane);
-                    }
-                    std::fill_n(from + r * kStep.pitch, kStep.pitch, uint8_t{0xff});
-                    fetch(left > kStep.stages, r, from);
+            std::vector<std::array<float, kRows>> sums(32);
+            const auto total_of = [&sums](int r) {
+                float total = 0;
+                for (const auto& sum : sums) {
+                    total += sum[r];
                 }
-                fetched.advance();
-                if (at.ends_pair() || left == 1) {
-                    for (int r = 0; r < kRows; ++r) {
-                        if (!begun) {
-                            EXPECT_TRUE(std::isnan(partial[warp][r])) << "written twice";
-                            partial[warp][r] = sum[r];
-                        } else if (at.ends_pair()) {
-                            store(at, r, sum[r]);
-                        }
-                        sum[r] = at.ends_pair() ? 0 : sum[r];
+                return total;
+            };
+            bool begun = at[0].step() == 0;
+            for (int stage = 0; left > 0; --left, stage = (stage + 1) % kStep.stages) {
+                uint8_t* const from = ring.data() + stage * kStep.stage_bytes();
+                pending.wait(kStep.stages - 1);
+                StreamRows rows{from, {}};
+                for (int r = 0; r < kRows; ++r) {
+                    rows.at[r] = r * kStep.pitch;
+                    if (kStep.align < 16) {
+                        int start = 0;
+                        std::memcpy(&start, from + rows.at[r] + kStep.start_offset(), sizeof start);
+                        rows.at[r] += start;
                     }
-                    begun = begun || at.ends_pair();
+                }
+                for (int lane = 0; lane < 32; ++lane) {
+                    const int step = at[lane].step();
+                    float sum[kRows] = {sums[lane][0], sums[lane][1]};
+                    const StreamX activations{
+                        x + step * kStepX + lane * 16,
+                        blocks + step * kStepBlocks + StreamActivations::first_block(kType, lane) * 8};
+                    Piece::add(rows, activations, lane, step * 32 + lane < n_pieces, sum);
+                    sums[lane] = {sum[0], sum[1]};
+                }
+                std::fill_n(from, kStep.stage_bytes(), uint8_t{0xff});
+                fetch(left > kStep.stages, from);
+                for (auto& lane_at : at) {
+                    lane_at.next_step();
+                }
+                if (at[0].passed_pair()) {
+                    for (int r = 0; r < kRows; ++r) {
+                        if (begun) {
+                            store(at[16 * r], total_of(r));
+                        } else {
+                            EXPECT_TRUE(std::isnan(partial[warp][r])) << "written twice";
+                            partial[warp][r] = total_of(r);
+                        }
+                    }
+                    begun = true;
+                    std::fill(sums.begin(), sums.end(), std::array<float, kRows>{});
+                    for (auto& lane_at : at) {
+                        lane_at.next_pair();
+                    }
                 }
             }
-            if (begun && at.step() != 0) {
-                after.push_back([=, &plan, &partial] {
-                    for (int r = 0; r < kRows; ++r) {
-                        float total = sum[r];
-                        plan.for_each_follower(block, warp, [&](int other) { total += partial[other][r]; });
-                        store(at, r, total);
+            if (at[0].step() != 0) {
+                for (int r = 0; r < kRows; ++r) {
+                    const float total = total_of(r);
+                    if (!begun) {
+                        EXPECT_TRUE(std::isnan(partial[warp][r])) << "written twice";
+                        partial[warp][r] = total;
+                        continue;
                     }
-                });
+                    after.push_back([=, &plan, &partial, cursor = at[16 * r]] {
+                        float all = total;
+                        plan.for_each_follower(block, warp, [&](int other) { all += partial[other][r]; });
+                        store(cursor, all);
+                    });
+                }
             }
         }
         for (const auto& finish : after) {

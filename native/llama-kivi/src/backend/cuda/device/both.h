@@ -1,6 +1,7 @@
 // Functions for kernels that hosts have too, so that tests run them without a GPU. C++17, with or without CUDA.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -23,6 +24,9 @@ struct alignas(16) Words4 {
 };
 struct alignas(16) Floats4 {
     float v[4];
+};
+struct alignas(8) Floats2 {
+    float v[2];
 };
 
 // sum plus the dot product of four unsigned bytes of `a` and four signed bytes of `b`.
@@ -49,15 +53,32 @@ LK_BOTH int dot_signed(unsigned a, unsigned b, int sum) {
 #endif
 }
 
-// Words at an even address in shared memory; see load_words.
-template <int kCount>
-LK_BOTH void read_words(const uint8_t* p, unsigned (&words)[kCount]) {
+// Bytes from an even offset on in shared memory.
+struct EvenBytes {
+    const uint8_t* shared;  // a multiple of 16
+    int at;
+
+    LK_BOTH const uint8_t* data(int offset) const { return shared + at + offset; }
+    // kCount words from `offset` on, a multiple of four.
+    template <int kCount>
+    LK_BOTH void read(int offset, unsigned (&words)[kCount]) const {
 #ifdef __CUDACC__
-    load_words<Space::shared>(p, words);
+        // Words at multiples of four, which two bytes of the first and the last one may be outside of.
+        const int odd = at & 2;
+        const auto* const first = reinterpret_cast<const unsigned*>(shared + (at - odd) + offset);
+        const auto* const last = reinterpret_cast<const unsigned*>(shared + (at + odd) + offset) + kCount - 1;
+        unsigned low = first[0];
+#pragma unroll
+        for (int i = 0; i < kCount; ++i) {
+            const unsigned high = i + 1 < kCount ? first[i + 1] : *last;
+            words[i] = __funnelshift_r(low, high, 8 * odd);
+            low = high;
+        }
 #else
-    std::memcpy(words, p, sizeof words);
+        std::memcpy(words, shared + at + offset, sizeof words);
 #endif
-}
+    }
+};
 
 LK_BOTH float half_value(unsigned bits) {
 #ifdef __CUDACC__
@@ -69,6 +90,41 @@ LK_BOTH float half_value(unsigned bits) {
 
 LK_BOTH float read_half(const uint8_t* p) {
     return half_value(*reinterpret_cast<const uint16_t*>(p));
+}
+
+// Bytes of a (0 to 3) and b (4 to 7); a nibble of the selector per byte, the lowest one first.
+LK_BOTH unsigned pick_bytes(unsigned a, unsigned b, unsigned selector) {
+#ifdef __CUDACC__
+    return __byte_perm(a, b, selector);
+#else
+    unsigned picked = 0;
+    for (int k = 0; k < 4; ++k) {
+        const unsigned from = selector >> (4 * k) & 7;
+        picked |= ((from < 4 ? a : b) >> (from % 4 * 8) & 255) << (8 * k);
+    }
+    return picked;
+#endif
+}
+
+// Byte k of a word as a float.
+LK_BOTH float byte_value(unsigned word, int k) {
+#ifdef __CUDACC__
+    float x = 0;
+    // The compiler's own choice takes three instructions.
+    asm("cvt.rn.f32.u8 %0, %1;" : "=f"(x) : "r"(word >> 8 * k));
+    return x;
+#else
+    return static_cast<float>(word >> (8 * k) & 255);
+#endif
+}
+
+// a b + c, rounded once.
+LK_BOTH float fused(float a, float b, float c) {
+#ifdef __CUDACC__
+    return __fmaf_rn(a, b, c);
+#else
+    return std::fma(a, b, c);
+#endif
 }
 
 LK_BOTH float float_of_bits(unsigned bits) {

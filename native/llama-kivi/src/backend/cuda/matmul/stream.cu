@@ -30,12 +30,11 @@ static_assert(kUnpadded<StreamWork, FewProducts, size_t, void*, VectorCodes, Str
 
 // ---- stages
 
-// Row r of a step, if there is one more; one group of copies.
+// The rows of the next step, if there is one; one group of copies.
 template <WeightType kType>
-__device__ inline void fetch(bool more, const StreamCursor<kType>& at, int r, uint8_t* stage) {
-    if (more) {
-        at.for_each_copy(r, threadIdx.x % 32, stage, [](uint8_t* to, const uint8_t* from) { copy_async(to, from); });
-    }
+__device__ inline void fetch(bool more, StreamCopies<kType>& copies, uint8_t* stage) {
+    copies.copy_step(more, stage,
+                     [](bool wanted, uint8_t* to, const uint8_t* from) { copy_async_if(wanted, to, from); });
     copy_commit();
 }
 
@@ -44,19 +43,24 @@ template <WeightType kType>
 __device__ inline void load_token(const StreamWork& a, uint8_t* x, uint8_t* blocks) {
     constexpr int kEach = is_float(kType) ? 4 : 16;  // elements of 16 bytes
     const auto* const from =
-        reinterpret_cast<const uint4*>(is_float(kType) ? static_cast<const void*>(a.x) : a.codes.codes);
+        reinterpret_cast<const Words4*>(is_float(kType) ? static_cast<const void*>(a.x) : a.codes.codes);
 #pragma unroll 2
     for (int i = threadIdx.x; i < a.n_cols / kEach; i += kThreads) {
-        *reinterpret_cast<uint4*>(x + StreamActivations::offset(kType, i * kEach)) = from[i];
+        const Words4 words = from[i];
+        *reinterpret_cast<Words4*>(x + StreamActivations::offset(kType, i * kEach)) = words;
+        if constexpr (kType == WeightType::Q6_K) {
+            StreamBlock<kType>::store_sum(blocks, i, words);
+        }
     }
     for (int i = threadIdx.x; !is_float(kType) && i < a.n_cols / kBlock; i += kThreads) {
-        reinterpret_cast<float2*>(blocks)[i] = a.codes.blocks[i];
+        const float2 block = a.codes.blocks[i];
+        StreamBlock<kType>::store(blocks, i, block.x, block.y);
     }
 }
 
 template <WeightType kType>
-__device__ inline void store(const FewProducts& products, const StreamCursor<kType>& at, int r, float total) {
-    at.store(r, [&](int which, int row) {
+__device__ inline void store(const FewProducts& products, const StreamCursor<kType>& at, float total) {
+    at.store([&](int which, int row) {
         float& y = products.y[which][row];
         y = products.add[which] ? y + total : total;
     });
@@ -73,70 +77,68 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_stream_kernel(const __gr
     const int lane = threadIdx.x % 32;
     uint8_t* const x = shared + kStep.ring_bytes();
     uint8_t* const blocks = x + a.plan.n_steps * kStep.elements;
-    uint8_t* const ring = shared + warp * kStep.warp_bytes();
+    const int ring = warp * kStep.warp_bytes();
     const int n_pieces = a.n_cols / stream_piece(kType);
+    constexpr int kStepX = kStep.elements * (is_float(kType) ? 4 : 1);
+    constexpr int kStepBlocks = kStep.elements / kBlock * 8;
+    const int lane_blocks = StreamActivations::first_block(kType, lane) * 8;
 
     start_next();
     // Weights are constant, so their copies need not wait for the preceding kernels.
-    StreamCursor<kType> at(a.products, a.plan, a.row_bytes, blockIdx.x, warp);
-    StreamCursor<kType> fetched = at;
+    StreamCursor<kType> at(a.products, a.plan, blockIdx.x, warp, lane);
+    StreamCopies<kType> copies(at, a.row_bytes);
     int left = a.plan.steps(blockIdx.x, warp);
-#pragma unroll
+#pragma unroll 1
     for (int s = 0; s < kStep.stages; ++s) {
-#pragma unroll
-        for (int r = 0; r < kRows; ++r) {
-            fetch(left > s, fetched, r, ring + s * kStep.stage_bytes());
-        }
-        fetched.advance();
+        fetch(left > s, copies, shared + ring + s * kStep.stage_bytes());
     }
     wait_for_previous();
     load_token<kType>(a, x, blocks);
     __syncthreads();
 
-    uint8_t* stage = ring;
+    int stage = ring;
     float sum[kRows] = {};
-    bool begun = at.at_first_step();  // this warp has the first step of the pair
-    for (; left > 0; at.advance(), --left) {
-        copy_wait<kRows*(kStep.stages - 1)>();
+    bool begun = at.step() == 0;  // this warp has the first step of the pair
+    for (; left > 0; --left) {
+        copy_wait<kStep.stages - 1>();
         __syncwarp();
-        const bool has_piece = at.step() * 32 + lane < n_pieces;
-        const typename Piece::X activations(x, blocks, at.step(), lane);
+        StreamRows rows{shared, {}};
 #pragma unroll
         for (int r = 0; r < kRows; ++r) {
-            Piece piece;
-            if (has_piece) {
-                piece.load(stage + r * kStep.pitch + at.start(r), lane);
-            }
-            __syncwarp();  // the row has been read
-            fetch(left > kStep.stages, fetched, r, stage);
-            if (has_piece) {
-                sum[r] += piece.dot(activations, lane);
+            rows.at[r] = stage + r * kStep.pitch;
+            if constexpr (kStep.align < 16) {
+                rows.at[r] += *reinterpret_cast<const int*>(shared + rows.at[r] + kStep.start_offset());
             }
         }
-        fetched.advance();
+        const int step = at.step();
+        const StreamX activations{x + step * kStepX + lane * 16, blocks + step * kStepBlocks + lane_blocks};
+        Piece::add(rows, activations, lane, step * 32 + lane < n_pieces, sum);
+        __syncwarp();  // the rows have been read
+        fetch(left > kStep.stages, copies, shared + stage);
         stage = stage + kStep.stage_bytes() == ring + kStep.warp_bytes() ? ring : stage + kStep.stage_bytes();
-        if (at.ends_pair() || left == 1) {
-#pragma unroll
-            for (int r = 0; r < kRows; ++r) {
-                const float total = warp_sum(sum[r]);
-                if (lane == 0 && !begun) {
-                    partial[warp][r] = total;
-                } else if (lane == 0 && at.ends_pair()) {
-                    store(a.products, at, r, total);
-                }
-                sum[r] = at.ends_pair() ? 0 : total;
+        at.next_step();
+        if (at.passed_pair()) {
+            const float total = warp_sums(sum[0], sum[1]);
+            if (lane % 16 == 0 && begun) {
+                store(a.products, at, total);
+            } else if (lane % 16 == 0) {
+                partial[warp][lane / 16] = total;
             }
-            begun = begun || at.ends_pair();
+            sum[0] = 0;
+            sum[1] = 0;
+            begun = true;
+            at.next_pair();
         }
     }
     // Later warps have the last steps of a pair that this warp began.
+    float total = warp_sums(sum[0], sum[1]);
+    if (!begun && at.step() != 0 && lane % 16 == 0) {
+        partial[warp][lane / 16] = total;
+    }
     __syncthreads();
-    if (begun && at.step() != 0 && lane == 0) {
-#pragma unroll
-        for (int r = 0; r < kRows; ++r) {
-            a.plan.for_each_follower(blockIdx.x, warp, [&](int other) { sum[r] += partial[other][r]; });
-            store(a.products, at, r, sum[r]);
-        }
+    if (begun && at.step() != 0 && lane % 16 == 0) {
+        a.plan.for_each_follower(blockIdx.x, warp, [&](int other) { total += partial[other][lane / 16]; });
+        store(a.products, at, total);
     }
 }
 
