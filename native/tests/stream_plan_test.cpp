@@ -1,7 +1,6 @@
 // multiply_stream on the host: the kernel's work distribution, copies and lane pieces, without a GPU.
 #include <gtest/gtest.h>
 
-#include <array>
 #include <cmath>
 #include <deque>
 #include <functional>
@@ -50,7 +49,6 @@ struct Token {
             }
             return;
         }
-        put(StreamActivations::blocks_offset(type, n), std::vector<uint8_t>(n / kBlock * 8).data(), n / kBlock * 8);
         for (int begin = 0; begin < n; begin += kBlock) {
             float largest = 0;
             for (int i = begin; i < begin + kBlock; ++i) {
@@ -64,23 +62,24 @@ struct Token {
                 values[i] = scale * code;
                 sum += values[i];
             }
-            store_block(type, n, begin / kBlock, scale, sum);
-        }
-    }
-
-    void store_block(WeightType type, int n, int i, float scale, float sum) {
-        dispatch("test", type, [&](auto t) {
-            constexpr WeightType kType = decltype(t)::value;
-            uint8_t* const blocks = shared.data() + StreamActivations::blocks_offset(type, n);
-            StreamBlock<kType>::store(blocks, i, scale, sum);
-            if constexpr (kType == WeightType::Q6_K) {
-                for (int half = 0; half < 2; ++half) {
-                    Words4 codes;
-                    std::memcpy(&codes, shared.data() + StreamActivations::offset(type, i * kBlock + half * 16), 16);
-                    StreamBlock<kType>::store_sum(blocks, 2 * i + half, codes);
+            dispatch("test", type, [&](auto t) {
+                constexpr WeightType kType = decltype(t)::value;
+                const int blocks = StreamActivations::blocks_offset(type, n);
+                const int i = begin / kBlock;
+                if constexpr (kType == WeightType::Q6_K) {
+                    for (int half = 0; half < 2; ++half) {
+                        const int at = StreamActivations::offset(type, begin + half * 16);
+                        Words4 codes;
+                        std::memcpy(&codes, shared.data() + at, 16);
+                        const StreamChunk chunk = StreamChunk::of(2 * i + half, scale, codes);
+                        put(blocks + at / 2, &chunk, sizeof chunk);
+                    }
+                } else {
+                    const Floats2 block = stream_block<kType>(i, scale, sum);
+                    put(blocks + 8 * i, &block, sizeof block);
                 }
-            }
-        });
+            });
+        }
     }
 
     std::vector<float> values;
@@ -115,11 +114,9 @@ void multiply(const FewProducts& products, const StreamPlan& plan, size_t row_by
     using Piece = StreamPiece<kType>;
     constexpr StreamStep kStep = StreamStep::of(kType);
     constexpr int kRows = StreamStep::kRows;
-    const uint8_t* const x = token.shared.data();
-    const uint8_t* const blocks = x + StreamActivations::blocks_offset(kType, n_cols);
+    const SharedBytes x(token.shared.data());
+    const SharedBytes blocks = x + StreamActivations::blocks_offset(kType, n_cols);
     const int n_pieces = n_cols / stream_piece(kType);
-    constexpr int kStepX = kStep.elements * (is_float(kType) ? 4 : 1);
-    constexpr int kStepBlocks = kStep.elements / kBlock * 8;
     for (int block = 0; block < plan.n_blocks; ++block) {
         float partial[StreamStep::kWarps][kRows];
         std::fill_n(partial[0], StreamStep::kWarps * kRows, std::nanf(""));
@@ -135,16 +132,19 @@ void multiply(const FewProducts& products, const StreamPlan& plan, size_t row_by
             }
             int left = plan.steps(block, warp);
             const auto fetch = [&](bool more, uint8_t* stage) {
-                for (StreamCopies<kType>& lane_copies : copies) {
-                    lane_copies.copy_step(more, stage, [&](bool wanted, uint8_t* to, const uint8_t* from) {
+                for (int lane = 0; lane < 32; ++lane) {
+                    uint8_t* const first = stage + copies[lane].stage_offset();
+                    copies[lane].for_each(more, [&](bool wanted, int to, const uint8_t* from) {
                         if (wanted) {
-                            ASSERT_TRUE(more);
                             check(from);
-                            ASSERT_GE(to, stage);
-                            ASSERT_LE(to + 16, stage + kStep.stage_bytes());
-                            pending.add(to, from);
+                            ASSERT_LE(first + to + 16, stage + kStep.stage_bytes());
+                            pending.add(first + to, from);
                         }
                     });
+                    if (kStep.align < 16 && lane % 16 == 0) {
+                        SharedBytes(first).write(kStep.start_offset(), copies[lane].start());
+                    }
+                    copies[lane].next_step();
                 }
                 pending.commit();
             };
@@ -157,7 +157,7 @@ void multiply(const FewProducts& products, const StreamPlan& plan, size_t row_by
                     products.y[which][row] = total;
                 });
             };
-            std::vector<std::array<float, kRows>> sums(32);
+            float sums[32][kRows] = {};
             const auto total_of = [&sums](int r) {
                 float total = 0;
                 for (const auto& sum : sums) {
@@ -169,23 +169,19 @@ void multiply(const FewProducts& products, const StreamPlan& plan, size_t row_by
             for (int stage = 0; left > 0; --left, stage = (stage + 1) % kStep.stages) {
                 uint8_t* const from = ring.data() + stage * kStep.stage_bytes();
                 pending.wait(kStep.stages - 1);
-                StreamRows rows{from, {}};
+                StreamRows rows;
                 for (int r = 0; r < kRows; ++r) {
-                    rows.at[r] = r * kStep.pitch;
+                    rows.at[r] = SharedBytes(from) + r * kStep.pitch;
                     if (kStep.align < 16) {
-                        int start = 0;
-                        std::memcpy(&start, from + rows.at[r] + kStep.start_offset(), sizeof start);
-                        rows.at[r] += start;
+                        rows.at[r] = rows.at[r] + rows.at[r].read<int>(kStep.start_offset());
                     }
                 }
                 for (int lane = 0; lane < 32; ++lane) {
                     const int step = at[lane].step();
-                    float sum[kRows] = {sums[lane][0], sums[lane][1]};
-                    const StreamX activations{
-                        x + step * kStepX + lane * 16,
-                        blocks + step * kStepBlocks + StreamActivations::first_block(kType, lane) * 8};
-                    Piece::add(rows, activations, lane, step * 32 + lane < n_pieces, sum);
-                    sums[lane] = {sum[0], sum[1]};
+                    const StreamX activations{x + step * StreamActivations::step_bytes(kType) + lane * 16,
+                                              blocks + step * StreamActivations::step_block_bytes(kType) +
+                                                  lane * StreamActivations::lane_block_bytes(kType)};
+                    Piece::add(rows, activations, lane, step * 32 + lane < n_pieces, sums[lane]);
                 }
                 std::fill_n(from, kStep.stage_bytes(), uint8_t{0xff});
                 fetch(left > kStep.stages, from);
@@ -202,7 +198,7 @@ void multiply(const FewProducts& products, const StreamPlan& plan, size_t row_by
                         }
                     }
                     begun = true;
-                    std::fill(sums.begin(), sums.end(), std::array<float, kRows>{});
+                    std::fill_n(sums[0], 32 * kRows, 0.0f);
                     for (auto& lane_at : at) {
                         lane_at.next_pair();
                     }
@@ -298,6 +294,8 @@ TEST(StreamPlan, SharedMemoryHoldsOneBlock) {
         EXPECT_EQ(step.bytes % 16, 0);
         EXPECT_EQ(step.pitch % 16, 0);
         EXPECT_GE(step.pitch, step.bytes + 16 - step.align);
+        // read_words reads up to four bytes after the last block.
+        EXPECT_GE(step.start_offset(), step.bytes + (step.align < 4 ? 16 : 0));
         EXPECT_GE(step.stages, 2);
         EXPECT_GT(2 * (stream_bytes(type, 256) + 1024), 228 << 10);
         EXPECT_LE(stream_bytes(type, 4096) + kPartialBytes, 192 << 10);

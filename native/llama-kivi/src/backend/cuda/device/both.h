@@ -7,7 +7,6 @@
 
 #ifdef __CUDACC__
 #include "backend/cuda/device/halves.cuh"
-#include "backend/cuda/device/words.cuh"
 #define LK_BOTH __device__ inline
 #define LK_UNROLL _Pragma("unroll")
 #else
@@ -53,32 +52,67 @@ LK_BOTH int dot_signed(unsigned a, unsigned b, int sum) {
 #endif
 }
 
-// Bytes from an even offset on in shared memory.
-struct EvenBytes {
-    const uint8_t* shared;  // a multiple of 16
-    int at;
-
-    LK_BOTH const uint8_t* data(int offset) const { return shared + at + offset; }
-    // kCount words from `offset` on, a multiple of four.
-    template <int kCount>
-    LK_BOTH void read(int offset, unsigned (&words)[kCount]) const {
+// A position in shared memory. Kernels have 32-bit addresses of it, which take fewer instructions than pointers.
+class SharedBytes {
+public:
 #ifdef __CUDACC__
-        // Words at multiples of four, which two bytes of the first and the last one may be outside of.
-        const int odd = at & 2;
-        const auto* const first = reinterpret_cast<const unsigned*>(shared + (at - odd) + offset);
-        const auto* const last = reinterpret_cast<const unsigned*>(shared + (at + odd) + offset) + kCount - 1;
-        unsigned low = first[0];
-#pragma unroll
-        for (int i = 0; i < kCount; ++i) {
-            const unsigned high = i + 1 < kCount ? first[i + 1] : *last;
-            words[i] = __funnelshift_r(low, high, 8 * odd);
-            low = high;
-        }
-#else
-        std::memcpy(words, shared + at + offset, sizeof words);
-#endif
+    using Address = unsigned;
+    LK_BOTH explicit SharedBytes(uint8_t* p) : at_(static_cast<unsigned>(__cvta_generic_to_shared(p))) {}
+    LK_BOTH uint8_t* pointer() const {
+        return static_cast<uint8_t*>(__cvta_shared_to_generic(at_));
     }
+    // Bytes after a multiple of four, of an even address.
+    LK_BOTH int odd() const {
+        return static_cast<int>(at_ & 2);
+    }
+#else
+    using Address = uint8_t*;
+    explicit SharedBytes(uint8_t* p) : at_(p) {}
+    uint8_t* pointer() const {
+        return at_;
+    }
+#endif
+    SharedBytes() = default;
+    LK_BOTH SharedBytes operator+(int bytes) const {
+        SharedBytes result = *this;
+        result.at_ += bytes;
+        return result;
+    }
+    LK_BOTH bool operator==(SharedBytes other) const {
+        return at_ == other.at_;
+    }
+
+    template <class T>
+    LK_BOTH T read(int offset = 0) const {
+        return *reinterpret_cast<const T*>((*this + offset).pointer());
+    }
+    template <class T>
+    LK_BOTH void write(int offset, T value) const {
+        *reinterpret_cast<T*>((*this + offset).pointer()) = value;
+    }
+
+private:
+    Address at_;
 };
+
+// kCount words at an even address in shared memory, and `offset` bytes, a multiple of four, after it. If it is not a
+// multiple of four, the two bytes before the words are read too; two bytes after them always.
+template <int kCount>
+LK_BOTH void read_words(SharedBytes even, int offset, unsigned (&words)[kCount]) {
+#ifdef __CUDACC__
+    const int odd = even.odd();
+    const SharedBytes aligned = even + (offset - odd);
+    unsigned low = aligned.read<unsigned>();
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+        const auto high = aligned.read<unsigned>(4 * i + 4);
+        words[i] = __funnelshift_r(low, high, 8 * odd);
+        low = high;
+    }
+#else
+    std::memcpy(words, even.pointer() + offset, sizeof words);
+#endif
+}
 
 LK_BOTH float half_value(unsigned bits) {
 #ifdef __CUDACC__
@@ -88,8 +122,8 @@ LK_BOTH float half_value(unsigned bits) {
 #endif
 }
 
-LK_BOTH float read_half(const uint8_t* p) {
-    return half_value(*reinterpret_cast<const uint16_t*>(p));
+LK_BOTH float read_half(SharedBytes at) {
+    return half_value(at.read<uint16_t>());
 }
 
 // Bytes of a (0 to 3) and b (4 to 7); a nibble of the selector per byte, the lowest one first.

@@ -32,29 +32,38 @@ static_assert(kUnpadded<StreamWork, FewProducts, size_t, void*, VectorCodes, Str
 
 // The rows of the next step, if there is one; one group of copies.
 template <WeightType kType>
-__device__ inline void fetch(bool more, StreamCopies<kType>& copies, uint8_t* stage) {
-    copies.copy_step(more, stage,
-                     [](bool wanted, uint8_t* to, const uint8_t* from) { copy_async_if(wanted, to, from); });
+__device__ inline void fetch(bool more, StreamCopies<kType>& copies, SharedBytes stage) {
+    constexpr StreamStep kStep = StreamCopies<kType>::kStep;
+    const SharedBytes at = stage + copies.stage_offset();
+    copies.for_each(
+        more, [at](bool wanted, int to, const uint8_t* from) { copy_async_if(wanted, (at + to).pointer(), from); });
     copy_commit();
+    if (kStep.align < 16 && threadIdx.x % 16 == 0) {
+        at.write(kStep.start_offset(), copies.start());
+    }
+    copies.next_step();
 }
 
 // Copies the token to shared memory; see StreamActivations.
 template <WeightType kType>
-__device__ inline void load_token(const StreamWork& a, uint8_t* x, uint8_t* blocks) {
+__device__ inline void load_token(const StreamWork& a, SharedBytes x, SharedBytes blocks) {
     constexpr int kEach = is_float(kType) ? 4 : 16;  // elements of 16 bytes
     const auto* const from =
         reinterpret_cast<const Words4*>(is_float(kType) ? static_cast<const void*>(a.x) : a.codes.codes);
 #pragma unroll 2
     for (int i = threadIdx.x; i < a.n_cols / kEach; i += kThreads) {
         const Words4 words = from[i];
-        *reinterpret_cast<Words4*>(x + StreamActivations::offset(kType, i * kEach)) = words;
+        const int at = StreamActivations::offset(kType, i * kEach);
+        x.write(at, words);
         if constexpr (kType == WeightType::Q6_K) {
-            StreamBlock<kType>::store_sum(blocks, i, words);
+            blocks.write(at / 2, StreamChunk::of(i, a.codes.blocks[i / 2].x, words));
         }
     }
-    for (int i = threadIdx.x; !is_float(kType) && i < a.n_cols / kBlock; i += kThreads) {
-        const float2 block = a.codes.blocks[i];
-        StreamBlock<kType>::store(blocks, i, block.x, block.y);
+    if constexpr (!is_float(kType) && kType != WeightType::Q6_K) {
+        for (int i = threadIdx.x; i < a.n_cols / kBlock; i += kThreads) {
+            const float2 block = a.codes.blocks[i];
+            blocks.write(8 * i, stream_block<kType>(i, block.x, block.y));
+        }
     }
 }
 
@@ -72,16 +81,16 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_stream_kernel(const __gr
     constexpr StreamStep kStep = StreamStep::of(kType);
     constexpr int kRows = StreamStep::kRows;
     extern __shared__ __align__(128) uint8_t shared[];
-    __shared__ float partial[StreamStep::kWarps][kRows];
+    __shared__ float partial[StreamStep::kWarps * kRows];  // of half a warp
     const int warp = threadIdx.x / 32;
     const int lane = threadIdx.x % 32;
-    uint8_t* const x = shared + kStep.ring_bytes();
-    uint8_t* const blocks = x + a.plan.n_steps * kStep.elements;
-    const int ring = warp * kStep.warp_bytes();
-    const int n_pieces = a.n_cols / stream_piece(kType);
-    constexpr int kStepX = kStep.elements * (is_float(kType) ? 4 : 1);
-    constexpr int kStepBlocks = kStep.elements / kBlock * 8;
-    const int lane_blocks = StreamActivations::first_block(kType, lane) * 8;
+    const SharedBytes x = SharedBytes(shared) + kStep.ring_bytes();
+    const SharedBytes blocks = x + a.plan.n_steps * kStep.elements;
+    const SharedBytes ring = SharedBytes(shared) + warp * kStep.warp_bytes();
+    // Steps in which this lane has a piece; in the last one of a row it may have none.
+    const int lane_steps = (a.n_cols / stream_piece(kType) + 31 - lane) / 32;
+    const SharedBytes lane_x = x + lane * 16;
+    const SharedBytes lane_blocks = blocks + lane * StreamActivations::lane_block_bytes(kType);
 
     start_next();
     // Weights are constant, so their copies need not wait for the preceding kernels.
@@ -90,39 +99,40 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_stream_kernel(const __gr
     int left = a.plan.steps(blockIdx.x, warp);
 #pragma unroll 1
     for (int s = 0; s < kStep.stages; ++s) {
-        fetch(left > s, copies, shared + ring + s * kStep.stage_bytes());
+        fetch(left > s, copies, ring + s * kStep.stage_bytes());
     }
     wait_for_previous();
     load_token<kType>(a, x, blocks);
     __syncthreads();
 
-    int stage = ring;
+    SharedBytes stage = ring;
     float sum[kRows] = {};
     bool begun = at.step() == 0;  // this warp has the first step of the pair
     for (; left > 0; --left) {
         copy_wait<kStep.stages - 1>();
         __syncwarp();
-        StreamRows rows{shared, {}};
+        StreamRows rows;
 #pragma unroll
         for (int r = 0; r < kRows; ++r) {
             rows.at[r] = stage + r * kStep.pitch;
             if constexpr (kStep.align < 16) {
-                rows.at[r] += *reinterpret_cast<const int*>(shared + rows.at[r] + kStep.start_offset());
+                rows.at[r] = rows.at[r] + rows.at[r].template read<int>(kStep.start_offset());
             }
         }
-        const int step = at.step();
-        const StreamX activations{x + step * kStepX + lane * 16, blocks + step * kStepBlocks + lane_blocks};
-        Piece::add(rows, activations, lane, step * 32 + lane < n_pieces, sum);
+        const StreamX activations{lane_x + at.step() * StreamActivations::step_bytes(kType),
+                                  lane_blocks + at.step() * StreamActivations::step_block_bytes(kType)};
+        Piece::add(rows, activations, lane, at.step() < lane_steps, sum);
         __syncwarp();  // the rows have been read
-        fetch(left > kStep.stages, copies, shared + stage);
-        stage = stage + kStep.stage_bytes() == ring + kStep.warp_bytes() ? ring : stage + kStep.stage_bytes();
+        fetch(left > kStep.stages, copies, stage);
+        stage = stage + kStep.stage_bytes();
+        stage = stage == ring + kStep.warp_bytes() ? ring : stage;
         at.next_step();
         if (at.passed_pair()) {
             const float total = warp_sums(sum[0], sum[1]);
             if (lane % 16 == 0 && begun) {
                 store(a.products, at, total);
             } else if (lane % 16 == 0) {
-                partial[warp][lane / 16] = total;
+                partial[threadIdx.x / 16] = total;
             }
             sum[0] = 0;
             sum[1] = 0;
@@ -133,11 +143,11 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_stream_kernel(const __gr
     // Later warps have the last steps of a pair that this warp began.
     float total = warp_sums(sum[0], sum[1]);
     if (!begun && at.step() != 0 && lane % 16 == 0) {
-        partial[warp][lane / 16] = total;
+        partial[threadIdx.x / 16] = total;
     }
     __syncthreads();
     if (begun && at.step() != 0 && lane % 16 == 0) {
-        a.plan.for_each_follower(blockIdx.x, warp, [&](int other) { total += partial[other][lane / 16]; });
+        a.plan.for_each_follower(blockIdx.x, warp, [&](int other) { total += partial[other * kRows + lane / 16]; });
         store(a.products, at, total);
     }
 }

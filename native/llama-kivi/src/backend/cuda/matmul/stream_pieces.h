@@ -11,64 +11,52 @@
 
 namespace lk::cuda {
 
-// Activations of a lane's piece in shared memory; see StreamActivations.
-struct StreamX {
-    const uint8_t* values;  // floats, or codes; chunks of 16 bytes lie 512 bytes apart
-    const uint8_t* blocks;  // of the first activation
-
-    LK_BOTH Words4 codes(int chunk) const { return *reinterpret_cast<const Words4*>(values + 512 * chunk); }
-    LK_BOTH Floats4 floats(int chunk) const { return *reinterpret_cast<const Floats4*>(values + 512 * chunk); }
-    // Scale and sum of a block.
-    LK_BOTH Floats2 block(int k) const { return *reinterpret_cast<const Floats2*>(blocks + 8 * k); }
-    // Q6_K: sum of the codes in the lower or upper half of a block.
-    LK_BOTH int code_sum(int k, int half) const {
-        return *reinterpret_cast<const int16_t*>(blocks + 8 * k + 4 + 2 * half);
-    }
-    // Scales and sums of two blocks; k: even, as the first block is.
-    LK_BOTH Floats4 two_blocks(int k) const { return *reinterpret_cast<const Floats4*>(blocks + 8 * k); }
-};
-
-// A block of 32 activations in shared memory.
+// Powers of two of integer dot products, by which the scales of activations are divided.
 template <WeightType kType>
-struct StreamBlock {
-    // How many times the result the integer dot products of StreamPiece are, for block i.
-    LK_BOTH static constexpr float multiple(int i) {
-        return kType == WeightType::Q4_0   ? 16.0f
-               : kType == WeightType::Q4_K ? (i % 2 == 0 ? 1.0f : 16.0f)
-               : kType == WeightType::Q5_K ? (i % 2 == 0 ? 8.0f : 16.0f)
-               : kType == WeightType::Q6_K ? (i % 4 < 2 ? 1.0f : 16.0f)
-                                           : 1.0f;
-    }
-    // scale: of the codes. sum: of the dequantized values.
-    LK_BOTH static void store(uint8_t* blocks, int i, float scale, float sum) {
-        auto* const to = reinterpret_cast<float*>(blocks) + 2 * i;
-        to[0] = scale * (1 / multiple(i));
-        if constexpr (kType != WeightType::Q6_K) {
-            to[1] = sum;
-        }
-    }
-    // Q6_K has the sums of 16 codes instead, in 16 bits. i: the first one's index / 16.
-    LK_BOTH static void store_sum(uint8_t* blocks, int i, const Words4& codes) {
+LK_BOTH constexpr float stream_multiple(int block) {
+    return kType == WeightType::Q4_0   ? 16.0f
+           : kType == WeightType::Q4_K ? (block % 2 == 0 ? 1.0f : 16.0f)
+           : kType == WeightType::Q5_K ? (block % 2 == 0 ? 8.0f : 16.0f)
+           : kType == WeightType::Q6_K ? (block % 4 < 2 ? 1.0f : 16.0f)
+                                       : 1.0f;
+}
+
+// Scale of block i of activations in shared memory, and the sum of its dequantized values.
+template <WeightType kType>
+LK_BOTH Floats2 stream_block(int i, float scale, float sum) {
+    return {{scale * (1 / stream_multiple<kType>(i)), sum}};
+}
+
+// Q6_K: 16 activations.
+struct alignas(8) StreamChunk {
+    float scale;
+    int offset;  // what the offset of 32 of the weights amounts to; see StreamPiece
+
+    // i: the index of the first one / 16.
+    LK_BOTH static StreamChunk of(int i, float scale, const Words4& codes) {
         int sum = 0;
         LK_UNROLL
         for (int k = 0; k < 4; ++k) {
             sum = dot_signed(codes.w[k], 0x01010101u, sum);
         }
-        reinterpret_cast<int16_t*>(blocks)[i / 2 * 4 + 2 + i % 2] = static_cast<int16_t>(sum);
+        return {scale * (1 / stream_multiple<WeightType::Q6_K>(i / 2)), sum * -(2 << i / 2 % 4 * 2)};
     }
+};
+
+// Activations of a lane's piece; see StreamActivations.
+struct StreamX {
+    SharedBytes values;  // floats or codes; chunks of 16 bytes, 512 bytes apart
+    SharedBytes blocks;
+
+    LK_BOTH Words4 codes(int chunk) const { return values.read<Words4>(512 * chunk); }
+    LK_BOTH Floats4 floats(int chunk) const { return values.read<Floats4>(512 * chunk); }
 };
 
 constexpr int kStreamRows = StreamStep::kRows;
 
-// Rows of weights in shared memory, from the step's first element on.
+// Rows of weights, from the step's first element on.
 struct StreamRows {
-    const uint8_t* shared;
-    int at[kStreamRows];
-
-    LK_BOTH Words4 words(int r, int offset) const {
-        return *reinterpret_cast<const Words4*>(shared + at[r] + offset);
-    }
-    LK_BOTH EvenBytes bytes(int r, int offset) const { return {shared, at[r] + offset}; }
+    SharedBytes at[kStreamRows];
 };
 
 // StreamPiece::add adds the dot product of each row to sum, if `wanted`. Otherwise it may read any bytes.
@@ -83,7 +71,7 @@ struct StreamPiece {
         const Floats4 fours[2] = {x.floats(0), x.floats(1)};
         LK_UNROLL
         for (int r = 0; r < kStreamRows; ++r) {
-            const Words4 words = rows.words(r, 16 * lane);
+            const Words4 words = rows.at[r].read<Words4>(16 * lane);
             float product = 0;
             LK_UNROLL
             for (int k = 0; k < 4; ++k) {
@@ -104,18 +92,18 @@ struct StreamPiece<WeightType::Q8_0> {
     LK_BOTH static void add(const StreamRows& rows, const StreamX& x, int lane, bool wanted,
                             float (&sum)[kStreamRows]) {
         const Words4 codes[2] = {x.codes(0), x.codes(1)};
-        const float scale = x.block(0).v[0];
+        const float scale = x.blocks.read<float>();
         LK_UNROLL
         for (int r = 0; r < kStreamRows; ++r) {
-            const EvenBytes codes_of_block = rows.bytes(r, lane * static_cast<int>(sizeof(BlockQ8_0)) + 2);
+            const SharedBytes b = rows.at[r] + lane * static_cast<int>(sizeof(BlockQ8_0));
             unsigned words[8];
-            codes_of_block.read(0, words);
+            read_words(b + 2, 0, words);
             int product = 0;
             LK_UNROLL
             for (int k = 0; k < 8; ++k) {
                 product = dot_signed(words[k], codes[k / 4].w[k % 4], product);
             }
-            const float d = read_half(codes_of_block.data(-2));
+            const float d = read_half(b);
             sum[r] = wanted ? fused(d * scale, static_cast<float>(product), sum[r]) : sum[r];
         }
     }
@@ -127,13 +115,13 @@ struct StreamPiece<WeightType::Q4_0> {
     LK_BOTH static void add(const StreamRows& rows, const StreamX& x, int lane, bool wanted,
                             float (&sum)[kStreamRows]) {
         const Words4 codes[2] = {x.codes(0), x.codes(1)};
-        const Floats2 block = x.block(0);
+        const auto block = x.blocks.read<Floats2>();
         const float offset = -8 * block.v[1];
         LK_UNROLL
         for (int r = 0; r < kStreamRows; ++r) {
-            const EvenBytes codes_of_block = rows.bytes(r, lane * static_cast<int>(sizeof(BlockQ4_0)) + 2);
+            const SharedBytes b = rows.at[r] + lane * static_cast<int>(sizeof(BlockQ4_0));
             unsigned words[4];
-            codes_of_block.read(0, words);
+            read_words(b + 2, 0, words);
             int low = 0;
             int high = 0;  // times 16
             LK_UNROLL
@@ -141,7 +129,7 @@ struct StreamPiece<WeightType::Q4_0> {
                 low = dot_unsigned(words[k] & 0x0f0f0f0fu, codes[0].w[k], low);
                 high = dot_unsigned(words[k] & 0xf0f0f0f0u, codes[1].w[k], high);
             }
-            const float d = read_half(codes_of_block.data(-2));
+            const float d = read_half(b);
             const float product = fused(block.v[0], static_cast<float>(16 * low + high), offset);
             sum[r] = wanted ? fused(d, product, sum[r]) : sum[r];
         }
@@ -158,7 +146,7 @@ struct StreamPieceK {
         Header headers[kStreamRows];
         LK_UNROLL
         for (int r = 0; r < kStreamRows; ++r) {
-            headers[r] = Header(rows.words(r, block), pair);
+            headers[r] = Header(rows.at[r].read<Words4>(block), pair);
         }
         int low[kStreamRows] = {};
         int high[kStreamRows] = {};        // times 16
@@ -170,14 +158,14 @@ struct StreamPieceK {
             const Words4 x_high = x.codes(2 + half);
             LK_UNROLL
             for (int r = 0; r < kStreamRows; ++r) {
-                const Words4 codes = rows.words(r, block + pair * 32 + 16 + (kFive ? 32 : 0) + half * 16);
+                const auto codes = rows.at[r].read<Words4>(block + pair * 32 + 16 + (kFive ? 32 : 0) + half * 16);
                 LK_UNROLL
                 for (int k = 0; k < 4; ++k) {
                     low[r] = dot_unsigned(codes.w[k] & 0x0f0f0f0fu, x_low.w[k], low[r]);
                     high[r] = dot_unsigned(codes.w[k] & 0xf0f0f0f0u, x_high.w[k], high[r]);
                 }
                 if constexpr (kFive) {
-                    const Words4 bits = rows.words(r, block + 16 + half * 16);
+                    const auto bits = rows.at[r].read<Words4>(block + 16 + half * 16);
                     const unsigned mask = 0x01010101u << 2 * pair;
                     LK_UNROLL
                     for (int k = 0; k < 4; ++k) {
@@ -187,7 +175,7 @@ struct StreamPieceK {
                 }
             }
         }
-        const Floats4 blocks = x.two_blocks(0);
+        const auto blocks = x.blocks.read<Floats4>();
         LK_UNROLL
         for (int r = 0; r < kStreamRows; ++r) {
             if constexpr (kFive) {
@@ -216,8 +204,7 @@ private:
         LK_BOTH float product(const Floats4& blocks, int low, int high) const {
             const float products = fused(byte_value(bytes, 0) * blocks.v[0], static_cast<float>(low),
                                          byte_value(bytes, 1) * blocks.v[2] * static_cast<float>(high));
-            const float minima =
-                fused(byte_value(bytes, 2), blocks.v[1], byte_value(bytes, 3) * blocks.v[3]);
+            const float minima = fused(byte_value(bytes, 2), blocks.v[1], byte_value(bytes, 3) * blocks.v[3]);
             return fused(half_value(d & 0xffffu), products, -(half_value(d >> 16) * minima));
         }
     };
@@ -233,52 +220,34 @@ template <>
 struct StreamPiece<WeightType::Q6_K> {
     LK_BOTH static void add(const StreamRows& rows, const StreamX& x, int lane, bool wanted,
                             float (&sum)[kStreamRows]) {
-        const int block = lane / 4 * static_cast<int>(sizeof(BlockQ6_K));
         const int part = lane % 4 / 2;
         const int half = lane % 2;
-        unsigned high[kStreamRows][4];  // high 2 bits of all quarters
         LK_UNROLL
         for (int r = 0; r < kStreamRows; ++r) {
-            rows.bytes(r, block + part * 32 + half * 16).read(128, high[r]);
-        }
-        int totals[kStreamRows][4];
-        LK_UNROLL
-        for (int odd = 0; odd < 2; ++odd) {
-            unsigned low[kStreamRows][4];  // low 4 bits of quarters odd and odd + 2
-            LK_UNROLL
-            for (int r = 0; r < kStreamRows; ++r) {
-                rows.bytes(r, block + part * 64 + half * 16).read(odd * 32, low[r]);
-            }
-            LK_UNROLL
-            for (int quarter = odd; quarter < 4; quarter += 2) {
-                const Words4 codes = x.codes(quarter);
-                // Weights have an offset of 32.
-                const int offset = x.code_sum(quarter, half) * -(2 << 2 * quarter);
-                LK_UNROLL
-                for (int r = 0; r < kStreamRows; ++r) {
-                    int four = 0;      // times 16 in quarters 2 and 3
-                    int two = offset;  // times 4^quarter
-                    LK_UNROLL
-                    for (int k = 0; k < 4; ++k) {
-                        four = dot_unsigned(low[r][k] & (quarter < 2 ? 0x0f0f0f0fu : 0xf0f0f0f0u), codes.w[k], four);
-                        two = dot_unsigned(high[r][k] & 0x03030303u << 2 * quarter, codes.w[k], two);
-                    }
-                    totals[r][quarter] = (odd ? 4 : 16) * two + four;
-                }
-            }
-        }
-        LK_UNROLL
-        for (int r = 0; r < kStreamRows; ++r) {
-            const EvenBytes scales = rows.bytes(r, block + part * 8 + half);
+            const SharedBytes b = rows.at[r] + lane / 4 * static_cast<int>(sizeof(BlockQ6_K));
+            unsigned low[2][4];  // low 4 bits of quarters 0 and 2, and of quarters 1 and 3
+            unsigned high[4];    // high 2 bits of all quarters
+            read_words(b, part * 64 + half * 16, low[0]);
+            read_words(b, part * 64 + half * 16 + 32, low[1]);
+            read_words(b, 128 + part * 32 + half * 16, high);
             float product = 0;
             LK_UNROLL
             for (int quarter = 0; quarter < 4; ++quarter) {
-                const auto scale = *reinterpret_cast<const int8_t*>(scales.data(192 + 2 * quarter));
-                product = fused(static_cast<float>(scale) * x.block(quarter).v[0],
-                                static_cast<float>(totals[r][quarter]), product);
+                const Words4 codes = x.codes(quarter);
+                const auto chunk = x.blocks.read<StreamChunk>(256 * quarter);
+                int four = 0;            // times 16 in quarters 2 and 3
+                int two = chunk.offset;  // times 4^quarter
+                LK_UNROLL
+                for (int k = 0; k < 4; ++k) {
+                    const unsigned mask = quarter < 2 ? 0x0f0f0f0fu : 0xf0f0f0f0u;
+                    four = dot_unsigned(low[quarter % 2][k] & mask, codes.w[k], four);
+                    two = dot_unsigned(high[k] & 0x03030303u << 2 * quarter, codes.w[k], two);
+                }
+                const int total = four + (quarter % 2 == 0 ? 16 : 4) * two;
+                const auto scale = (b + (part * 8 + half)).read<int8_t>(192 + 2 * quarter);
+                product = fused(static_cast<float>(scale) * chunk.scale, static_cast<float>(total), product);
             }
-            const float d = read_half(rows.bytes(r, block).data(208));
-            sum[r] = wanted ? fused(d, product, sum[r]) : sum[r];
+            sum[r] = wanted ? fused(read_half(b + 208), product, sum[r]) : sum[r];
         }
     }
 };

@@ -66,9 +66,10 @@ struct StreamStep {
 };
 
 // Activations in shared memory: floats for float weights; otherwise 8-bit codes, and per block of 32 the scale and the
-// sum of the dequantized values. Codes lie so that 16 codes of each of a warp's lanes follow each other.
+// sum of the dequantized values (Q6_K: a StreamChunk per 16). Codes lie so that 16 codes of each of a warp's lanes
+// follow each other.
 struct StreamActivations {
-    // Byte offset of element i. Four elements from a multiple of four lie together.
+    // Byte offset of element i. Four elements from a multiple of four lie together, and 16 codes.
     static constexpr int offset(WeightType type, int i) {
         const int piece = stream_piece(type);
         const int step = i / (32 * piece);
@@ -84,18 +85,21 @@ struct StreamActivations {
         }
         return step * 32 * piece + chunk * 512 + lane * 16 + i % 16;
     }
-    // Block of 32 elements that a lane's activations of a step begin in, counted from the step's first.
-    static constexpr int first_block(WeightType type, int lane) {
-        return type == WeightType::Q6_K ? lane / 2 * 4 : lane * (stream_piece(type) / kBlock);
-    }
-    // Byte offset of the scales of block i / 32.
     static constexpr int blocks_offset(WeightType type, int n_cols) {
         const StreamStep step = StreamStep::of(type);
         return step.steps(n_cols) * step.elements;
     }
+    // Bytes of a lane's blocks; Q6_K: of one of its chunks.
+    static constexpr int lane_block_bytes(WeightType type) {
+        return type == WeightType::Q6_K ? 8 : stream_piece(type) / kBlock * 8;
+    }
+    // Bytes of a step's values, and of its blocks.
+    static constexpr int step_bytes(WeightType type) { return 32 * stream_piece(type) * (is_float(type) ? 4 : 1); }
+    static constexpr int step_block_bytes(WeightType type) {
+        return is_float(type) ? 0 : 32 * stream_piece(type) / (type == WeightType::Q6_K ? 2 : 4);
+    }
     static constexpr int bytes(WeightType type, int n_cols) {
-        const int n = blocks_offset(type, n_cols);
-        return is_float(type) ? 4 * n : n + n / kBlock * 8;
+        return StreamStep::of(type).steps(n_cols) * (step_bytes(type) + step_block_bytes(type));
     }
 };
 
@@ -218,23 +222,25 @@ public:
         find_row();
     }
 
-    // Calls copy(wanted, to, from) for the lane's 16-byte copies of the step, if `more`, and goes to the next step.
+    // Calls copy(wanted, to, from) for the lane's 16-byte copies of the step, if `more`. to: bytes from stage_offset()
+    // on.
     template <class Copy>
-    LK_BOTH void copy_step(bool more, uint8_t* stage, Copy&& copy) {
-        const int at = this->lane_ % 16 * 16;
-        const int end = kStep.copies * 16 - at;
+    LK_BOTH void for_each(bool more, Copy&& copy) const {
+        const int end = kStep.copies * 16 - this->lane_ % 16 * 16;
         const int left = !more ? 0 : left_ < end ? left_ : end;
-        uint8_t* const to = stage + this->lane_ / 16 * kStep.pitch + at;
         LK_UNROLL
         for (int i = 0; i < 16 * kStep.copies; i += 256) {
-            copy(i < left, to + i, from_ + i);
+            copy(i < left, i, from_ + i);
         }
-        if (kStep.align < 16 && at == 0) {
-            *reinterpret_cast<int*>(to + kStep.start_offset()) = start_;
-        }
+    }
+    // The lane's first copy in a stage of the ring.
+    LK_BOTH int stage_offset() const { return this->lane_ / 16 * kStep.pitch + this->lane_ % 16 * 16; }
+    // Bytes before the row in its first copy.
+    LK_BOTH int start() const { return start_; }
+    LK_BOTH void next_step() {
         from_ += kStep.bytes;
         left_ -= kStep.bytes;
-        this->next_step();
+        StreamCursor<kType>::next_step();
         if (this->passed_pair()) {
             this->next_pair();
             find_row();
@@ -254,7 +260,7 @@ private:
     }
 
     unsigned row_bytes_;
-    int start_;            // bytes before the row in its first copy
+    int start_;
     const uint8_t* from_;  // the lane's first copy of the step
     int left_;             // bytes of the row from there on
 };
