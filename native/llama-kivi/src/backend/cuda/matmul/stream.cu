@@ -82,7 +82,8 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_stream_kernel(const __gr
     constexpr int kRows = StreamStep::kRows;
     extern __shared__ __align__(128) uint8_t shared[];
     __shared__ float partial[StreamStep::kWarps * kRows];  // of half a warp
-    const int warp = threadIdx.x / 32;
+    // The shuffle tells the compiler that lanes have the same warp, so that it knows where they cannot diverge.
+    const int warp = __shfl_sync(kAllLanes, threadIdx.x / 32, 0);
     const int lane = threadIdx.x % 32;
     const SharedBytes x = SharedBytes(shared) + kStep.ring_bytes();
     const SharedBytes blocks = x + a.plan.n_steps * kStep.elements;
