@@ -143,11 +143,6 @@ struct StreamPieceK {
                             float (&sum)[kStreamRows]) {
         const int pair = lane % 4;
         const int block = lane / 4 * static_cast<int>(kFive ? sizeof(BlockQ5_K) : sizeof(BlockQ4_K));
-        Header headers[kStreamRows];
-        LK_UNROLL
-        for (int r = 0; r < kStreamRows; ++r) {
-            headers[r] = Header(rows.at[r].read<Words4>(block), pair);
-        }
         int low[kStreamRows] = {};
         int high[kStreamRows] = {};        // times 16
         int low_fifth[kStreamRows] = {};   // times 4^pair
@@ -182,7 +177,8 @@ struct StreamPieceK {
                 low[r] = 8 * low[r] + (128 >> 2 * pair) * low_fifth[r];
                 high[r] += (128 >> 2 * pair) * high_fifth[r];
             }
-            const float product = headers[r].product(blocks, low[r], high[r]);
+            const Header header(rows.at[r].read<Words4>(block), pair);
+            const float product = header.product(blocks, low[r], high[r]);
             sum[r] = wanted ? sum[r] + product : sum[r];
         }
     }
@@ -192,7 +188,6 @@ private:
         unsigned d;      // as halves: d, and the factor of the minima
         unsigned bytes;  // the scales of both sub-blocks, then their minima
 
-        Header() = default;
         // See get_scale_min_k4.
         LK_BOTH Header(const Words4& words, int pair) : d(words.w[0]) {
             const unsigned selector = pair % 2 == 0 ? 0x5410u : 0x7632u;
