@@ -44,25 +44,46 @@ __device__ inline void fetch(bool more, StreamCopies<kType>& copies, SharedBytes
     copies.next_step();
 }
 
-// Copies the token to shared memory; see StreamActivations.
+// Copies the token to shared memory; see StreamActivations. A thread's loads start before its stores, which would wait
+// for each of them.
 template <WeightType kType>
 __device__ inline void load_token(const StreamWork& a, SharedBytes x, SharedBytes blocks) {
     constexpr int kEach = is_float(kType) ? 4 : 16;  // elements of 16 bytes
+    constexpr int kLoads = 2;                        // of a thread; of quantized tokens, one block belongs to two
+    constexpr bool kChunks = kType == WeightType::Q6_K;
+    constexpr bool kBlocks = !is_float(kType) && !kChunks;
     const auto* const from =
         reinterpret_cast<const Words4*>(is_float(kType) ? static_cast<const void*>(a.x) : a.codes.codes);
-#pragma unroll 2
-    for (int i = threadIdx.x; i < a.n_cols / kEach; i += kThreads) {
-        const Words4 words = from[i];
-        const int at = StreamActivations::offset(kType, i * kEach);
-        x.write(at, words);
-        if constexpr (kType == WeightType::Q6_K) {
-            blocks.write(at / 2, StreamChunk::of(i, a.codes.blocks[i / 2].x, words));
+    const int n = a.n_cols / kEach;
+    for (int first = 0; first < n; first += kLoads * kThreads) {
+        Words4 words[kLoads];
+        float scales[kLoads];
+        float2 block;
+        const int b = first / 2 + threadIdx.x;
+#pragma unroll
+        for (int k = 0; k < kLoads; ++k) {
+            const int i = first + k * kThreads + threadIdx.x;
+            if (i < n) {
+                words[k] = from[i];
+                scales[k] = kChunks ? a.codes.blocks[i / 2].x : 0;
+            }
         }
-    }
-    if constexpr (!is_float(kType) && kType != WeightType::Q6_K) {
-        for (int i = threadIdx.x; i < a.n_cols / kBlock; i += kThreads) {
-            const float2 block = a.codes.blocks[i];
-            blocks.write(8 * i, stream_block<kType>(i, block.x, block.y));
+        if (kBlocks && b < n / 2) {
+            block = a.codes.blocks[b];
+        }
+#pragma unroll
+        for (int k = 0; k < kLoads; ++k) {
+            const int i = first + k * kThreads + threadIdx.x;
+            if (i < n) {
+                const int at = StreamActivations::offset(kType, i * kEach);
+                x.write(at, words[k]);
+                if constexpr (kChunks) {
+                    blocks.write(at / 2, StreamChunk::of(i, scales[k], words[k]));
+                }
+            }
+        }
+        if (kBlocks && b < n / 2) {
+            blocks.write(8 * b, stream_block<kType>(b, block.x, block.y));
         }
     }
 }
