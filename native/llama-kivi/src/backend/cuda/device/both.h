@@ -52,78 +52,12 @@ LK_BOTH int dot_signed(unsigned a, unsigned b, int sum) {
 #endif
 }
 
-// A position in shared memory. Kernels have 32-bit addresses of it, which take fewer instructions than pointers.
-class SharedBytes {
-public:
-#ifdef __CUDACC__
-    using Address = unsigned;
-    LK_BOTH explicit SharedBytes(uint8_t* p) : at_(static_cast<unsigned>(__cvta_generic_to_shared(p))) {}
-    LK_BOTH uint8_t* pointer() const {
-        return static_cast<uint8_t*>(__cvta_shared_to_generic(at_));
-    }
-    // Bytes after a multiple of four, of an even address.
-    LK_BOTH int odd() const {
-        return static_cast<int>(at_ & 2);
-    }
-#else
-    using Address = uint8_t*;
-    explicit SharedBytes(uint8_t* p) : at_(p) {}
-    uint8_t* pointer() const {
-        return at_;
-    }
-#endif
-    SharedBytes() = default;
-    LK_BOTH SharedBytes operator+(int bytes) const {
-        SharedBytes result = *this;
-        result.at_ += bytes;
-        return result;
-    }
-    LK_BOTH bool operator==(SharedBytes other) const {
-        return at_ == other.at_;
-    }
-
-    template <class T>
-    LK_BOTH T read(int offset = 0) const {
-        return *reinterpret_cast<const T*>((*this + offset).pointer());
-    }
-    template <class T>
-    LK_BOTH void write(int offset, T value) const {
-        *reinterpret_cast<T*>((*this + offset).pointer()) = value;
-    }
-
-private:
-    Address at_;
-};
-
-// kCount words at an even address in shared memory, and `offset` bytes, a multiple of four, after it. If it is not a
-// multiple of four, the two bytes before the words are read too; two bytes after them always.
-template <int kCount>
-LK_BOTH void read_words(SharedBytes even, int offset, unsigned (&words)[kCount]) {
-#ifdef __CUDACC__
-    const int odd = even.odd();
-    const SharedBytes aligned = even + (offset - odd);
-    unsigned low = aligned.read<unsigned>();
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) {
-        const auto high = aligned.read<unsigned>(4 * i + 4);
-        words[i] = __funnelshift_r(low, high, 8 * odd);
-        low = high;
-    }
-#else
-    std::memcpy(words, even.pointer() + offset, sizeof words);
-#endif
-}
-
 LK_BOTH float half_value(unsigned bits) {
 #ifdef __CUDACC__
     return half_bits_to_float(static_cast<uint16_t>(bits));
 #else
     return half_to_float(static_cast<half_t>(bits));
 #endif
-}
-
-LK_BOTH float read_half(SharedBytes at) {
-    return half_value(at.read<uint16_t>());
 }
 
 // Bytes of a (0 to 3) and b (4 to 7); a nibble of the selector per byte, the lowest one first.
@@ -137,6 +71,15 @@ LK_BOTH unsigned pick_bytes(unsigned a, unsigned b, unsigned selector) {
         picked |= ((from < 4 ? a : b) >> (from % 4 * 8) & 255) << (8 * k);
     }
     return picked;
+#endif
+}
+
+// 32 bits of low (0 to 31) and high (32 to 63) from `shift` on, less than 32.
+LK_BOTH unsigned funnel_right(unsigned low, unsigned high, int shift) {
+#ifdef __CUDACC__
+    return __funnelshift_r(low, high, shift);
+#else
+    return static_cast<unsigned>((uint64_t{high} << 32 | low) >> shift);
 #endif
 }
 

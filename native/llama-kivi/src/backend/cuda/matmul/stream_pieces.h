@@ -7,6 +7,7 @@
 #pragma once
 
 #include "backend/cuda/device/both.h"
+#include "backend/cuda/device/shared_bytes.h"
 #include "backend/cuda/plan/stream_plan.h"
 
 namespace lk::cuda {
