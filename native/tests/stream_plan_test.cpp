@@ -128,7 +128,7 @@ void multiply(const FewProducts& products, const StreamPlan& plan, size_t row_by
             std::vector<StreamCopies<kType>> copies;
             for (int lane = 0; lane < 32; ++lane) {
                 at.emplace_back(products, plan, block, warp, lane);
-                copies.emplace_back(at[lane], row_bytes);
+                copies.emplace_back(at[lane], static_cast<unsigned>(row_bytes));
             }
             int left = plan.steps(block, warp);
             const auto fetch = [&](bool more, uint8_t* stage) {
@@ -317,6 +317,9 @@ TEST(StreamPlan, ProcessorsAndWarpsShareTheSteps) {
             products.count = 1;
             products.n_rows[0] = n_rows;
             const StreamPlan plan = StreamPlan::of(WeightType::Q4_K, products, n_cols, kH200.count);
+            for (int step = 0; step <= 1 << 20; ++step) {
+                ASSERT_EQ(plan.pair_of(step), step / plan.n_steps) << plan.n_steps;
+            }
             int all = 0;
             int least_of_block = n_rows;
             int most_of_block = 0;

@@ -20,13 +20,13 @@ constexpr int kThreads = StreamStep::kWarps * 32;
 // Arguments of a launch.
 struct StreamWork {
     FewProducts products;
-    size_t row_bytes;
     const float* x;  // the token, for float weights
     VectorCodes codes;
     StreamPlan plan;
     int n_cols;
+    unsigned row_bytes;
 };
-static_assert(kUnpadded<StreamWork, FewProducts, size_t, void*, VectorCodes, StreamPlan, int>);
+static_assert(kUnpadded<StreamWork, FewProducts, void*, VectorCodes, StreamPlan, int, unsigned>);
 
 // ---- stages
 
@@ -91,8 +91,12 @@ __device__ inline void load_token(const StreamWork& a, SharedBytes x, SharedByte
 template <WeightType kType>
 __device__ inline void store(const FewProducts& products, const StreamCursor<kType>& at, float total) {
     at.store([&](int which, int row) {
-        float& y = products.y[which][row];
-        y = products.add[which] ? y + total : total;
+        float* const y = products.y[which] + row;
+        if (products.add[which]) {
+            atomicAdd(y, total);  // the only one to this element; unlike a load, nothing waits for it
+        } else {
+            *y = total;
+        }
     });
 }
 
@@ -103,6 +107,7 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_stream_kernel(const __gr
     constexpr int kRows = StreamStep::kRows;
     extern __shared__ __align__(128) uint8_t shared[];
     __shared__ float partial[StreamStep::kWarps * kRows];  // of half a warp
+    start_next();
     // The shuffle tells the compiler that lanes have the same warp, so that it knows where they cannot diverge.
     const int warp = __shfl_sync(kAllLanes, threadIdx.x / 32, 0);
     const int lane = threadIdx.x % 32;
@@ -114,7 +119,6 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_stream_kernel(const __gr
     const SharedBytes lane_x = x + lane * 16;
     const SharedBytes lane_blocks = blocks + lane * StreamActivations::lane_block_bytes(kType);
 
-    start_next();
     // Weights are constant, so their copies need not wait for the preceding kernels.
     StreamCursor<kType> at(a.products, a.plan, blockIdx.x, warp, lane);
     StreamCopies<kType> copies(at, a.row_bytes);
@@ -179,7 +183,7 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_stream_kernel(const __gr
 void multiply_stream(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const float* x,
                      VectorCodes codes, int n_processors, Stream& stream) {
     const StreamPlan plan = StreamPlan::of(type, products, n_cols, n_processors);
-    const StreamWork work{products, row_bytes, x, codes, plan, n_cols};
+    const StreamWork work{products, x, codes, plan, n_cols, static_cast<unsigned>(row_bytes)};
     dispatch("matmul with one token", type, [&](auto t) {
         constexpr WeightType kType = decltype(t)::value;
         if constexpr (stream_piece(kType) == 0) {

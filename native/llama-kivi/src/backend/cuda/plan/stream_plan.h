@@ -126,9 +126,10 @@ constexpr bool streams(WeightType type, int64_t n_cols, int shared_bytes) {
 struct StreamPlan {
     int n_rows;  // of all matrices
     int n_blocks;
-    int n_steps;     // of a row
-    int pairs_each;  // of a block
-    int n_extra;     // blocks with one pair more
+    int n_steps;       // of a row
+    unsigned inverse;  // 2^32 / n_steps, rounded up
+    int pairs_each;    // of a block
+    int n_extra;       // blocks with one pair more
 
     // Sets products.first_block to the first row of each matrix, and to n_rows beyond them.
     static StreamPlan of(WeightType type, FewProducts& products, int n_cols, int n_processors) {
@@ -138,6 +139,7 @@ struct StreamPlan {
         const int n_pairs = (plan.n_rows + StreamStep::kRows - 1) / StreamStep::kRows;
         plan.n_blocks = std::min(n_pairs, n_processors);
         plan.n_steps = StreamStep::of(type).steps(n_cols);
+        plan.inverse = plan.n_steps == 1 ? 0 : static_cast<unsigned>((uint64_t{1} << 32) / plan.n_steps + 1);
         plan.pairs_each = n_pairs / plan.n_blocks;
         plan.n_extra = n_pairs % plan.n_blocks;
         return plan;
@@ -146,13 +148,17 @@ struct StreamPlan {
     LK_BOTH int first_step(int block, int warp) const {
         return (pairs_each + (block < n_extra ? 1 : 0)) * n_steps * warp / StreamStep::kWarps;
     }
+    // Pair of the block that a step belongs to. A warp's first copies wait for this, and a division takes longer.
+    LK_BOTH int pair_of(int step) const {
+        return n_steps == 1 ? step : static_cast<int>(uint64_t{inverse} * static_cast<unsigned>(step) >> 32);
+    }
     // Number of a warp's steps.
     LK_BOTH int steps(int block, int warp) const { return first_step(block, warp + 1) - first_step(block, warp); }
     // Calls add(other) for the warps that continue a warp's last pair.
     template <class Add>
     LK_BOTH void for_each_follower(int block, int warp, Add&& add) const {
         const int end = first_step(block, warp + 1);
-        const int pair_end = (end + n_steps - 1) / n_steps * n_steps;
+        const int pair_end = pair_of(end + n_steps - 1) * n_steps;
         for (int other = warp + 1; first_step(block, other) < pair_end; ++other) {
             if (steps(block, other) > 0) {
                 add(other);
@@ -172,8 +178,9 @@ public:
     LK_BOTH StreamCursor(const FewProducts& products, const StreamPlan& plan, int block, int warp, int lane)
         : products_(products), plan_(plan), lane_(lane) {
         const int first = plan.first_step(block, warp);
-        row_ = (block + first / plan.n_steps * plan.n_blocks) * StreamStep::kRows + lane / 16;
-        step_ = first % plan.n_steps;
+        const int pair = plan.pair_of(first);
+        row_ = (block + pair * plan.n_blocks) * StreamStep::kRows + lane / 16;
+        step_ = first - pair * plan.n_steps;
     }
 
     LK_BOTH int step() const { return step_; }
@@ -217,8 +224,8 @@ class StreamCopies : StreamCursor<kType> {
 public:
     using StreamCursor<kType>::kStep;
 
-    LK_BOTH StreamCopies(const StreamCursor<kType>& at, size_t row_bytes)
-        : StreamCursor<kType>(at), row_bytes_(static_cast<unsigned>(row_bytes)) {
+    LK_BOTH StreamCopies(const StreamCursor<kType>& at, unsigned row_bytes)
+        : StreamCursor<kType>(at), row_bytes_(row_bytes) {
         find_row();
     }
 
