@@ -8,6 +8,7 @@
 #include "backend/cuda/matmul/stream_pieces.h"
 #include "backend/cuda/plan/weight_dispatch.h"
 #include "base/error.h"
+#include "lane_fibers.h"
 #include "weight_rows.h"
 
 namespace lk::cuda {
@@ -36,20 +37,12 @@ struct Token {
     Token(WeightType type, const std::vector<float>& x)
         : values(x), shared(StreamActivations::bytes(type, static_cast<int>(x.size()))) {
         const int n = static_cast<int>(x.size());
-        std::vector<int> uses(shared.size());
-        const auto put = [&](int at, const void* from, int size) {
-            std::memcpy(shared.data() + at, from, size);
-            for (int k = 0; k < size; ++k) {
-                EXPECT_EQ(uses[at + k]++, 0) << weight_type_traits(type)->name << ", byte " << at + k;
-            }
-        };
+        Bytes row(4 * x.size());
+        std::vector<Floats2> blocks;
         if (is_float(type)) {
-            for (int i = 0; i < n; i += 4) {
-                put(StreamActivations::offset(type, i), &x[i], 16);
-            }
-            return;
+            std::memcpy(row.data(), x.data(), 4 * x.size());
         }
-        for (int begin = 0; begin < n; begin += kBlock) {
+        for (int begin = 0; begin < n && !is_float(type); begin += kBlock) {
             float largest = 0;
             for (int i = begin; i < begin + kBlock; ++i) {
                 largest = std::max(largest, std::fabs(x[i]));
@@ -58,28 +51,23 @@ struct Token {
             float sum = 0;
             for (int i = begin; i < begin + kBlock; ++i) {
                 const auto code = static_cast<int8_t>(std::lround(x[i] / scale));
-                put(StreamActivations::offset(type, i), &code, 1);
+                std::memcpy(row.data() + i, &code, 1);
                 values[i] = scale * code;
                 sum += values[i];
             }
-            dispatch("test", type, [&](auto t) {
-                constexpr WeightType kType = decltype(t)::value;
-                const int blocks = StreamActivations::blocks_offset(type, n);
-                const int i = begin / kBlock;
-                if constexpr (kType == WeightType::Q6_K) {
-                    for (int half = 0; half < 2; ++half) {
-                        const int at = StreamActivations::offset(type, begin + half * 16);
-                        Words4 codes;
-                        std::memcpy(&codes, shared.data() + at, 16);
-                        const StreamChunk chunk = StreamChunk::of(2 * i + half, scale, codes);
-                        put(blocks + at / 2, &chunk, sizeof chunk);
-                    }
-                } else {
-                    const Floats2 block = stream_block<kType>(i, scale, sum);
-                    put(blocks + 8 * i, &block, sizeof block);
-                }
-            });
+            blocks.push_back({{scale, sum}});
         }
+        dispatch("test", type, [&](auto t) {
+            constexpr WeightType kType = decltype(t)::value;
+            constexpr int kThreads = StreamStep::kWarps * 32;
+            if constexpr (stream_piece(kType) > 0) {
+                const SharedBytes to(shared.data());
+                for (int thread = 0; thread < kThreads; ++thread) {
+                    load_token<kType, kThreads>(thread, n, reinterpret_cast<const Words4*>(row.data()), blocks.data(),
+                                                to, to + StreamActivations::blocks_offset(type, n));
+                }
+            }
+        });
     }
 
     std::vector<float> values;
@@ -284,6 +272,29 @@ TEST_F(StreamPlanTest, EveryWeightMeetsItsActivation) {
             }
         }
     }
+}
+
+// The order of warp_sum: pairs of lanes that are 16, 8, 4, 2 and 1 apart.
+TEST_F(StreamPlanTest, RowsOfAPairAreSummedAsOneByOne) {
+#if defined(__linux__)
+    const std::vector<float> x = draw(64);
+    float expected[2] = {};
+    for (int r = 0; r < 2; ++r) {
+        float sums[32];
+        std::copy_n(&x[32 * r], 32, sums);
+        for (int n = 16; n > 0; n /= 2) {
+            for (int lane = 0; lane < n; ++lane) {
+                sums[lane] += sums[lane + n];
+            }
+        }
+        expected[r] = sums[0];
+    }
+    test::LaneFibers::run(32, [&](const auto& lanes) {
+        EXPECT_EQ(warp_sums(lanes, x[lanes.lane()], x[32 + lanes.lane()]), expected[lanes.lane() / 16]);
+    });
+#else
+    GTEST_SKIP() << "fibers need Linux";
+#endif
 }
 
 // A multiprocessor holds one block, and blocks of other kernels beside it.

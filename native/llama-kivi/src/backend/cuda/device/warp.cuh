@@ -14,16 +14,6 @@ __device__ inline float warp_sum(float x) {
     return x;
 }
 
-// The sums of two values: the first one's in lanes 0 to 15, the second one's in the others. The same bits as warp_sum.
-__device__ inline float warp_sums(float first, float second) {
-    const bool upper = threadIdx.x % 32 >= 16;
-    float x = (upper ? second : first) + __shfl_xor_sync(kAllLanes, upper ? first : second, 16);
-    for (int offset = 8; offset > 0; offset /= 2) {
-        x += __shfl_xor_sync(kAllLanes, x, offset);
-    }
-    return x;
-}
-
 __device__ inline double warp_sum(double x) {
     for (int offset = 16; offset > 0; offset /= 2) {
         x += __shfl_xor_sync(kAllLanes, x, offset);

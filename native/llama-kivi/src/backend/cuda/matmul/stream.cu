@@ -2,6 +2,7 @@
 // multiprocessor. Its warps copy their rows into rings in shared memory; the first copies start before the preceding
 // kernels end, so that weights move while these finish and the token is evaluated. Quantized weights are multiplied
 // with the token in 8 bits, by dp4a.
+#include "backend/cuda/append/lanes.cuh"
 #include "backend/cuda/device/copy_async.cuh"
 #include "backend/cuda/device/padding.h"
 #include "backend/cuda/device/queue.h"
@@ -44,50 +45,6 @@ __device__ inline void fetch(bool more, StreamCopies<kType>& copies, SharedBytes
     copies.next_step();
 }
 
-// Copies the token to shared memory; see StreamActivations. A thread's loads start before its stores, which would wait
-// for each of them.
-template <WeightType kType>
-__device__ inline void load_token(const StreamWork& a, SharedBytes x, SharedBytes blocks) {
-    constexpr int kEach = is_float(kType) ? 4 : 16;  // elements of 16 bytes
-    constexpr int kLoads = 2;                        // of a thread; of quantized tokens, one block belongs to two
-    constexpr bool kChunks = kType == WeightType::Q6_K;
-    constexpr bool kBlocks = !is_float(kType) && !kChunks;
-    const auto* const from =
-        reinterpret_cast<const Words4*>(is_float(kType) ? static_cast<const void*>(a.x) : a.codes.codes);
-    const int n = a.n_cols / kEach;
-    for (int first = 0; first < n; first += kLoads * kThreads) {
-        Words4 words[kLoads];
-        float scales[kLoads];
-        float2 block;
-        const int b = first / 2 + threadIdx.x;
-#pragma unroll
-        for (int k = 0; k < kLoads; ++k) {
-            const int i = first + k * kThreads + threadIdx.x;
-            if (i < n) {
-                words[k] = from[i];
-                scales[k] = kChunks ? a.codes.blocks[i / 2].x : 0;
-            }
-        }
-        if (kBlocks && b < n / 2) {
-            block = a.codes.blocks[b];
-        }
-#pragma unroll
-        for (int k = 0; k < kLoads; ++k) {
-            const int i = first + k * kThreads + threadIdx.x;
-            if (i < n) {
-                const int at = StreamActivations::offset(kType, i * kEach);
-                x.write(at, words[k]);
-                if constexpr (kChunks) {
-                    blocks.write(at / 2, StreamChunk::of(i, scales[k], words[k]));
-                }
-            }
-        }
-        if (kBlocks && b < n / 2) {
-            blocks.write(8 * b, stream_block<kType>(b, block.x, block.y));
-        }
-    }
-}
-
 template <WeightType kType>
 __device__ inline void store(const FewProducts& products, const StreamCursor<kType>& at, float total) {
     at.store([&](int which, int row) {
@@ -128,7 +85,9 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_stream_kernel(const __gr
         fetch(left > s, copies, ring + s * kStep.stage_bytes());
     }
     wait_for_previous();
-    load_token<kType>(a, x, blocks);
+    const void* const values = is_float(kType) ? static_cast<const void*>(a.x) : a.codes.codes;
+    load_token<kType, kThreads>(threadIdx.x, a.n_cols, static_cast<const Words4*>(values),
+                                reinterpret_cast<const Floats2*>(a.codes.blocks), x, blocks);
     __syncthreads();
 
     SharedBytes stage = ring;
@@ -154,7 +113,7 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_stream_kernel(const __gr
         stage = stage == ring + kStep.warp_bytes() ? ring : stage;
         at.next_step();
         if (at.passed_pair()) {
-            const float total = warp_sums(sum[0], sum[1]);
+            const float total = warp_sums(Lanes{}, sum[0], sum[1]);
             if (lane % 16 == 0 && begun) {
                 store(a.products, at, total);
             } else if (lane % 16 == 0) {
@@ -167,7 +126,7 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_stream_kernel(const __gr
         }
     }
     // Later warps have the last steps of a pair that this warp began.
-    float total = warp_sums(sum[0], sum[1]);
+    float total = warp_sums(Lanes{}, sum[0], sum[1]);
     if (!begun && at.step() != 0 && lane % 16 == 0) {
         partial[threadIdx.x / 16] = total;
     }

@@ -1,57 +1,16 @@
-// A lane's piece of a step of multiply_stream: the dot products of weights of several rows and activations. Layouts:
+// A lane's piece of a step of multiply_stream: dot products of weights of several rows and activations. Layouts:
 // quant/blocks.h and plan/stream_plan.h. C++17 for hosts and devices; the tests run it without a GPU.
 //
-// The compiler orders the loads of one row beside the arithmetic of another. Bits of weights that lie beside others are
-// masked, but not shifted: the dot product then is a multiple of the result, which the activations' scale makes up for.
-// All of these are integers, and powers of two in floats, so they are exact.
+// Loads of both rows precede the last arithmetic, so that the compiler overlaps them. Nibbles and bits are masked but
+// not shifted, which scales their integer dot product by a power of two; the activations' scale has its inverse (see
+// stream_excess). Both are exact.
 #pragma once
 
 #include "backend/cuda/device/both.h"
 #include "backend/cuda/device/shared_bytes.h"
-#include "backend/cuda/plan/stream_plan.h"
+#include "backend/cuda/matmul/stream_token.h"
 
 namespace lk::cuda {
-
-// Powers of two of integer dot products, by which the scales of activations are divided.
-template <WeightType kType>
-LK_BOTH constexpr float stream_multiple(int block) {
-    return kType == WeightType::Q4_0   ? 16.0f
-           : kType == WeightType::Q4_K ? (block % 2 == 0 ? 1.0f : 16.0f)
-           : kType == WeightType::Q5_K ? (block % 2 == 0 ? 8.0f : 16.0f)
-           : kType == WeightType::Q6_K ? (block % 4 < 2 ? 1.0f : 16.0f)
-                                       : 1.0f;
-}
-
-// Scale of block i of activations in shared memory, and the sum of its dequantized values.
-template <WeightType kType>
-LK_BOTH Floats2 stream_block(int i, float scale, float sum) {
-    return {{scale * (1 / stream_multiple<kType>(i)), sum}};
-}
-
-// Q6_K: 16 activations.
-struct alignas(8) StreamChunk {
-    float scale;
-    int offset;  // what the offset of 32 of the weights amounts to; see StreamPiece
-
-    // i: the index of the first one / 16.
-    LK_BOTH static StreamChunk of(int i, float scale, const Words4& codes) {
-        int sum = 0;
-        LK_UNROLL
-        for (int k = 0; k < 4; ++k) {
-            sum = dot_signed(codes.w[k], 0x01010101u, sum);
-        }
-        return {scale * (1 / stream_multiple<WeightType::Q6_K>(i / 2)), sum * -(2 << i / 2 % 4 * 2)};
-    }
-};
-
-// Activations of a lane's piece; see StreamActivations.
-struct StreamX {
-    SharedBytes values;  // floats or codes; chunks of 16 bytes, 512 bytes apart
-    SharedBytes blocks;
-
-    LK_BOTH Words4 codes(int chunk) const { return values.read<Words4>(512 * chunk); }
-    LK_BOTH Floats4 floats(int chunk) const { return values.read<Floats4>(512 * chunk); }
-};
 
 constexpr int kStreamRows = StreamStep::kRows;
 
@@ -60,7 +19,19 @@ struct StreamRows {
     SharedBytes at[kStreamRows];
 };
 
-// StreamPiece::add adds the dot product of each row to sum, if `wanted`. Otherwise it may read any bytes.
+// Sums of two values over a warp: the first one's in lanes 0 to 15, the second one's in the others. The order of adding
+// is warp_sum's. Lanes: see lanes.cuh.
+template <class Lanes>
+LK_BOTH float warp_sums(const Lanes& lanes, float first, float second) {
+    const bool upper = lanes.lane() >= 16;
+    float x = (upper ? second : first) + lanes.exchange(upper ? first : second, 16);
+    for (int mask = 8; mask > 0; mask /= 2) {
+        x += lanes.exchange(x, mask);
+    }
+    return x;
+}
+
+// StreamPiece::add adds the dot product of each row to sum, if `wanted`. Otherwise the bytes may be anything.
 
 // Eight elements of F16 or BF16.
 template <WeightType kType>
