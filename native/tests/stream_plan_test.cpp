@@ -48,14 +48,15 @@ struct Token {
                 largest = std::max(largest, std::fabs(x[i]));
             }
             const float scale = largest / 127;
-            float sum = 0;
+            const float inverse = 127 / largest;
+            int sum = 0;
             for (int i = begin; i < begin + kBlock; ++i) {
-                const auto code = static_cast<int8_t>(std::lround(x[i] / scale));
+                const auto code = static_cast<int8_t>(std::nearbyint(x[i] * inverse));
                 std::memcpy(row.data() + i, &code, 1);
                 values[i] = scale * code;
-                sum += values[i];
+                sum += code;
             }
-            blocks.push_back({{scale, sum}});
+            blocks.push_back({{scale, scale * static_cast<float>(sum)}});
         }
         dispatch("test", type, [&](auto t) {
             constexpr WeightType kType = decltype(t)::value;
@@ -272,6 +273,44 @@ TEST_F(StreamPlanTest, EveryWeightMeetsItsActivation) {
             }
         }
     }
+}
+
+// Codes made by the kernel lie where codes that are copied do.
+TEST_F(StreamPlanTest, QuantizedTokensAreCopiedCodes) {
+#if defined(__linux__)
+    for (const WeightType type : kTypes) {
+        dispatch("test", type, [&](auto t) {
+            constexpr WeightType kType = decltype(t)::value;
+            if constexpr (stream_piece(kType) > 0 && !is_float(kType)) {
+                for (const int n_cols : {256, 4096, 11008}) {
+                    std::vector<float> x = draw(n_cols);
+                    Token copied(kType, x);
+                    Bytes row(4 * x.size());
+                    std::memcpy(row.data(), x.data(), row.size());
+                    Bytes shared(copied.shared.size());
+                    const SharedBytes to(shared.data());
+                    constexpr int kThreads = StreamStep::kWarps * 32;
+                    int n_reports = 0;
+                    const auto quantize = [&](const auto& lanes) {
+                        quantize_token<kType, kThreads>(lanes, n_cols, reinterpret_cast<const Floats4*>(row.data()), to,
+                                                        to + StreamActivations::blocks_offset(kType, n_cols),
+                                                        [&n_reports] { ++n_reports; });
+                    };
+                    test::LaneFibers::run(kThreads, quantize);
+                    EXPECT_TRUE(std::equal(shared.data(), shared.data() + shared.size(), copied.shared.data()))
+                        << weight_type_traits(kType)->name << ", " << n_cols;
+                    EXPECT_EQ(n_reports, 0);
+                    x[n_cols - 1] = HUGE_VALF;
+                    std::memcpy(row.data(), x.data(), row.size());
+                    test::LaneFibers::run(kThreads, quantize);
+                    EXPECT_EQ(n_reports, 1);
+                }
+            }
+        });
+    }
+#else
+    GTEST_SKIP() << "fibers need Linux";
+#endif
 }
 
 // The order of warp_sum: pairs of lanes that are 16, 8, 4, 2 and 1 apart.

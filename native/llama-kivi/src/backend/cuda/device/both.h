@@ -104,6 +104,24 @@ LK_BOTH float fused(float a, float b, float c) {
 #endif
 }
 
+// The integer nearest to x; the even one of two.
+LK_BOTH int nearest(float x) {
+#ifdef __CUDACC__
+    return __float2int_rn(x);
+#else
+    return static_cast<int>(std::nearbyint(x));
+#endif
+}
+
+// The larger magnitude; NaN is ignored.
+LK_BOTH float larger_magnitude(float a, float b) {
+#ifdef __CUDACC__
+    return fmaxf(fabsf(a), fabsf(b));
+#else
+    return std::fmax(std::fabs(a), std::fabs(b));
+#endif
+}
+
 LK_BOTH float float_of_bits(unsigned bits) {
 #ifdef __CUDACC__
     return __uint_as_float(bits);

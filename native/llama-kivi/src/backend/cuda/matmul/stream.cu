@@ -21,13 +21,14 @@ constexpr int kThreads = StreamStep::kWarps * 32;
 // Arguments of a launch.
 struct StreamWork {
     FewProducts products;
-    const float* x;  // the token, for float weights
+    const float* x;
     VectorCodes codes;
+    RowsWatch watch;
     StreamPlan plan;
     int n_cols;
     unsigned row_bytes;
 };
-static_assert(kUnpadded<StreamWork, FewProducts, void*, VectorCodes, StreamPlan, int, unsigned>);
+static_assert(kUnpadded<StreamWork, FewProducts, void*, VectorCodes, RowsWatch, StreamPlan, int, unsigned>);
 
 // ---- stages
 
@@ -43,6 +44,19 @@ __device__ inline void fetch(bool more, StreamCopies<kType>& copies, SharedBytes
         at.write(kStep.start_offset(), copies.start());
     }
     copies.next_step();
+}
+
+template <WeightType kType>
+__device__ inline void put_token(const StreamWork& a, SharedBytes x, SharedBytes blocks) {
+    if constexpr (!is_float(kType)) {
+        if (a.codes.codes == nullptr) {
+            return quantize_token<kType, kThreads>(Lanes{}, a.n_cols, reinterpret_cast<const Floats4*>(a.x), x, blocks,
+                                                   [&a] { report(a.watch.broken, a.watch.x); });
+        }
+    }
+    const void* const values = is_float(kType) ? static_cast<const void*>(a.x) : a.codes.codes;
+    load_token<kType, kThreads>(threadIdx.x, a.n_cols, static_cast<const Words4*>(values),
+                                reinterpret_cast<const Floats2*>(a.codes.blocks), x, blocks);
 }
 
 template <WeightType kType>
@@ -85,9 +99,7 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_stream_kernel(const __gr
         fetch(left > s, copies, ring + s * kStep.stage_bytes());
     }
     wait_for_previous();
-    const void* const values = is_float(kType) ? static_cast<const void*>(a.x) : a.codes.codes;
-    load_token<kType, kThreads>(threadIdx.x, a.n_cols, static_cast<const Words4*>(values),
-                                reinterpret_cast<const Floats2*>(a.codes.blocks), x, blocks);
+    put_token<kType>(a, x, blocks);
     __syncthreads();
 
     SharedBytes stage = ring;
@@ -140,9 +152,9 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_stream_kernel(const __gr
 }  // namespace
 
 void multiply_stream(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const float* x,
-                     VectorCodes codes, int n_processors, Stream& stream) {
+                     VectorCodes codes, const RowsWatch& watch, int n_processors, Stream& stream) {
     const StreamPlan plan = StreamPlan::of(type, products, n_cols, n_processors);
-    const StreamWork work{products, x, codes, plan, n_cols, static_cast<unsigned>(row_bytes)};
+    const StreamWork work{products, x, codes, watch, plan, n_cols, static_cast<unsigned>(row_bytes)};
     dispatch("matmul with one token", type, [&](auto t) {
         constexpr WeightType kType = decltype(t)::value;
         if constexpr (stream_piece(kType) == 0) {

@@ -4,6 +4,7 @@
 #include "backend/cuda/device/both.h"
 #include "backend/cuda/device/shared_bytes.h"
 #include "backend/cuda/plan/stream_plan.h"
+#include "base/finite.h"
 
 namespace lk::cuda {
 
@@ -28,16 +29,20 @@ struct alignas(8) StreamChunk {
     float scale;
     int offset;  // -32 times the sum of the codes, divided by 16 and multiplied by 4^quarter; see StreamPiece
 
-    // i: the index of the first element / 16.
-    LK_BOTH static StreamChunk of(int i, float scale, const Words4& codes) {
-        int sum = 0;
-        LK_UNROLL
-        for (int k = 0; k < 4; ++k) {
-            sum = dot_signed(codes.w[k], 0x01010101u, sum);
-        }
+    // i: the index of the first element / 16. sum: of the codes.
+    LK_BOTH static StreamChunk of(int i, float scale, int sum) {
         return {scale * (1 / stream_excess<WeightType::Q6_K>(i / 2)), sum * -(2 << i / 2 % 4 * 2)};
     }
 };
+
+LK_BOTH int sum_codes(const Words4& codes) {
+    int sum = 0;
+    LK_UNROLL
+    for (int k = 0; k < 4; ++k) {
+        sum = dot_signed(codes.w[k], 0x01010101u, sum);
+    }
+    return sum;
+}
 
 // A thread's part of the copy to shared memory; see StreamActivations. values: floats for float weights, otherwise
 // codes. token_blocks: scales and sums; see make_codes. Stores wait for loads, so that several loads precede them.
@@ -74,12 +79,71 @@ LK_BOTH void load_token(int thread, int n_cols, const Words4* values, const Floa
                 const int at = StreamActivations::offset(kType, i * kEach);
                 x.write(at, words[k]);
                 if constexpr (kChunks) {
-                    blocks.write(at / 2, StreamChunk::of(i, scales[k], words[k]));
+                    blocks.write(at / 2, StreamChunk::of(i, scales[k], sum_codes(words[k])));
                 }
             }
         }
         if (kBlocks && b < n / 2) {
             blocks.write(8 * b, stream_block<kType>(b, block));
+        }
+    }
+}
+
+// The same from floats: quantizes as make_codes does. Calls report() if a value is not finite. Lanes: see lanes.cuh.
+template <WeightType kType, int kThreads, class Lanes, class Report>
+LK_BOTH void quantize_token(const Lanes& lanes, int n_cols, const Floats4* values, SharedBytes x, SharedBytes blocks,
+                            Report&& report) {
+    static_assert(!is_float(kType));
+    const auto sum_with = [&lanes](int sum, int mask) {
+        return sum + static_cast<int>(lanes.exchange(static_cast<uint32_t>(sum), mask));
+    };
+    // A lane has eight elements; four neighbours share a block.
+    for (int first = 0; first < n_cols / 8; first += kThreads) {
+        const int i = first + lanes.thread();
+        const bool has = i < n_cols / 8;
+        float v[8] = {};
+        if (has) {
+            const Floats4 fours[2] = {values[2 * i], values[2 * i + 1]};
+            LK_UNROLL
+            for (int k = 0; k < 8; ++k) {
+                v[k] = fours[k / 4].v[k % 4];
+            }
+        }
+        float largest = 0;
+        bool finite = true;
+        LK_UNROLL
+        for (int k = 0; k < 8; ++k) {
+            largest = larger_magnitude(largest, v[k]);
+            finite = finite && is_finite(v[k]);
+        }
+        largest = larger_magnitude(largest, lanes.exchange(largest, 2));
+        largest = larger_magnitude(largest, lanes.exchange(largest, 1));
+        const float scale = largest / 127;
+        const float inverse = finite_quotient(127, largest);
+        unsigned words[2] = {};
+        int sum = 0;
+        LK_UNROLL
+        for (int k = 0; k < 8; ++k) {
+            const int code = nearest(v[k] * inverse);
+            words[k / 4] |= (static_cast<unsigned>(code) & 255u) << k % 4 * 8;
+            sum += code;
+        }
+        const int chunk_sum = sum_with(sum, 1);
+        const int block_sum = sum_with(chunk_sum, 2);
+        if (!has) {
+            continue;
+        }
+        if (!finite) {
+            report();
+        }
+        const int at = StreamActivations::offset(kType, 8 * i);
+        x.write(at, uint64_t{words[1]} << 32 | words[0]);
+        if constexpr (kType == WeightType::Q6_K) {
+            if (i % 2 == 0) {
+                blocks.write(at / 2, StreamChunk::of(i / 2, scale, chunk_sum));
+            }
+        } else if (i % 4 == 0) {
+            blocks.write(2 * i, stream_block<kType>(i / 4, {{scale, scale * static_cast<float>(block_sum)}}));
         }
     }
 }
