@@ -4,6 +4,7 @@
 #include <cuda_runtime_api.h>
 
 #include "backend/cuda/device/queue.h"
+#include "backend/cuda/device/watch.h"
 #include "backend/cuda/plan/matmul_plan.h"
 
 namespace lk::cuda {
@@ -14,10 +15,10 @@ struct VectorCodes {
     const float2* blocks;
 };
 // GEMV: y = x[n_cols] W^T for every matrix, for types and widths of `streams`. codes: x in 8 bits, for weight types
-// with takes_codes.
+// with takes_codes; null: the kernel quantizes x, and reports values that are not finite to watch.x.
 void multiply_stream(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const float* x,
-                     VectorCodes codes, int n_processors, Stream& stream);
-// The same for every type and width.
+                     VectorCodes codes, const RowsWatch& watch, int n_processors, Stream& stream);
+// The same for every type and width, with codes.
 void multiply_vector(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const float* x,
                      VectorCodes codes, Stream& stream);
 // GEMM: y = x[n, n_cols] W^T for every matrix, x in halves, 1 < n <= few_columns(type). Reads the weights once.

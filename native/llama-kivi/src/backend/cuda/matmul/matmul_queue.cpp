@@ -26,8 +26,8 @@ void MatmulQueue::run(MatmulKernel kernel, std::span<const Product> products, co
     }
     switch (kernel) {
     case MatmulKernel::stream:
-        return multiply_stream(first.type, few, first.row_bytes, input.n_cols, input.x, input.codes, processors_.count,
-                               stream_);
+        return multiply_stream(first.type, few, first.row_bytes, input.n_cols, input.x, input.codes, input.watch,
+                               processors_.count, stream_);
     case MatmulKernel::vector:
     case MatmulKernel::vector_codes:
         return multiply_vector(first.type, few, first.row_bytes, input.n_cols, input.x, input.codes, stream_);
