@@ -51,7 +51,6 @@ __global__ void __launch_bounds__(TileWarps<kTiles>::kThreads, 1)
     constexpr int kStageBytes = Block::kStageBytes;
     constexpr int kRowTiles = Block::kRowTiles;
     extern __shared__ __align__(128) uint8_t shared[];
-    const FewProducts& products = a.products;
     const TilePlan& plan = a.plan;
     const int begin = plan.shares.begin(blockIdx.x);
     const int end = plan.shares.begin(blockIdx.x + 1);
@@ -72,29 +71,28 @@ __global__ void __launch_bounds__(TileWarps<kTiles>::kThreads, 1)
     const auto next_stage = [&](uint8_t* stage) {
         return stage + kStageBytes == shared_end ? shared : stage + kStageBytes;
     };
-    // Weights are constant, so their prefetch need not wait for the preceding kernel.
-    Place place(products, plan, begin);
+    Place place(plan, begin);
     Place fetched = place;
     for (int s = 0; s < plan.n_stages - 1; ++s) {
         uint8_t* const to = shared + s * kStageBytes;
         const bool wanted = begin + s < end;
-        own.template copy_weights<0, 1>(own.copies(fetched, to, wanted));
-        if (wanted && own.is_partial(fetched)) {
+        const bool partial = wanted && own.is_partial(fetched);
+        const TileCopies copies = own.copies(fetched, to, wanted);
+        own.template copy_weights<0, 1>(copies);
+        if (partial) {
             own.copy_partial_weights(fetched, to);
         }
-        fetched.advance(products, plan);
-    }
-    after_previous();
-    fetched = place;
-    for (int s = 0; s < plan.n_stages - 1; ++s) {
-        uint8_t* const to = shared + s * kStageBytes;
-        const bool wanted = begin + s < end;
-        own.template copy_columns<0, 1>(own.copies(fetched, to, wanted));
-        if (wanted && own.is_partial(fetched)) {
+        // Weights are constant, so the first step's need not wait for the preceding kernel. Those of later steps wait:
+        // copies finish in order, and the first step's tokens would come after all of them.
+        if (s == 0) {
+            after_previous();
+        }
+        own.template copy_columns<0, 1>(copies);
+        if (partial) {
             own.copy_partial_columns(fetched, to);
         }
         copy_commit();
-        fetched.advance(products, plan);
+        fetched.advance(plan);
     }
 
     typename Block::Accumulators acc = {};
@@ -126,7 +124,7 @@ __global__ void __launch_bounds__(TileWarps<kTiles>::kThreads, 1)
         settle(rows[0]);
         uint8_t* const following = next_stage(stage);
         Place next = place;
-        next.advance(products, plan);
+        next.advance(plan);
         wait_for_all_but(plan.n_stages - 2);
         __syncthreads();  // the next stage is complete; after the last unit it has old data, which no sum includes
         typename Block::Decoder next_decoder;
@@ -136,7 +134,7 @@ __global__ void __launch_bounds__(TileWarps<kTiles>::kThreads, 1)
                                                      nothing);
         next_decoder.settle();
         settle(rows[kRowTiles / 2 % 2]);
-        fetched.advance(products, plan);
+        fetched.advance(plan);
         copies = own.copies(fetched, stage, unit + plan.n_stages < end);
         multiply_tiles_of_chunk<1, kRowTiles / 2, kRowTiles>(own, decoder, next_decoder, following, rows, columns, acc,
                                                              nothing);

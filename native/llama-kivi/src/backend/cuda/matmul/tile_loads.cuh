@@ -39,12 +39,12 @@ struct TileLoads {
     const TileWork& a;
 
     // Bytes before a row of the unit in its first 16-byte piece. Rows at distances of 8 have the same.
-    __device__ __forceinline__ unsigned bytes_before(const Place& at, int row) const {
+    __device__ __forceinline__ unsigned bytes_before(const Place& at, const TileRows& rows, int row) const {
         if constexpr (S::kAlign == 16) {
             return 0;
         }
-        const unsigned address = static_cast<unsigned>(reinterpret_cast<uintptr_t>(a.products.w[at.which])) +
-                                 static_cast<unsigned>(at.first_row + row) * static_cast<unsigned>(a.row_bytes) +
+        const unsigned address = static_cast<unsigned>(reinterpret_cast<uintptr_t>(a.products.w[rows.which])) +
+                                 static_cast<unsigned>(rows.first + row) * static_cast<unsigned>(a.row_bytes) +
                                  static_cast<unsigned>(at.step * S::kBytes);
         return address % 16;
     }
@@ -58,14 +58,15 @@ struct TileLoads {
     __device__ __forceinline__ TileCopies copies(const Place& at, uint8_t* stage, bool wanted) const {
         TileCopies c;
         wanted = wanted && !is_partial(at);
+        const TileRows rows(a.products, at.tile);
         const int row = threadIdx.x / kRowLanes;
         const int piece = threadIdx.x % kRowLanes;
-        const int from = at.step * S::kBytes + 16 * piece - static_cast<int>(bytes_before(at, row));
+        const int from = at.step * S::kBytes + 16 * piece - static_cast<int>(bytes_before(at, rows, row));
         const int row_bytes = static_cast<int>(a.row_bytes);
         const bool copied = wanted && piece < S::kPieces && from < row_bytes;
-        c.weights = a.products.w[at.which] + (static_cast<int64_t>(at.first_row + row) * row_bytes + from);
+        c.weights = a.products.w[rows.which] + (static_cast<int64_t>(rows.first + row) * row_bytes + from);
         c.to = stage + row * S::kPitch + 16 * piece;
-        c.rows = copied ? a.products.n_rows[at.which] - at.first_row - row : 0;
+        c.rows = copied ? a.products.n_rows[rows.which] - rows.first - row : 0;
         const int token = threadIdx.x / kColumnLanes;
         const int column_piece = threadIdx.x % kColumnLanes;
         c.columns = a.x + (static_cast<int64_t>(token) * a.n_cols + (at.step * kStepElements + 8 * column_piece));
@@ -96,14 +97,15 @@ struct TileLoads {
 
     // Starts the copies of weights of a partial unit, with zeros after the end of a row.
     __device__ __forceinline__ void copy_partial_weights(const Place& at, uint8_t* stage) const {
-        const uint8_t* const w = a.products.w[at.which];
+        const TileRows rows(a.products, at.tile);
+        const uint8_t* const w = a.products.w[rows.which];
         const int piece = threadIdx.x % kRowLanes;
 #pragma unroll 1
         for (int row = threadIdx.x / kRowLanes; row < kRows; row += kRowsAtOnce) {
-            const int from = at.step * S::kBytes + 16 * piece - static_cast<int>(bytes_before(at, row));
+            const int from = at.step * S::kBytes + 16 * piece - static_cast<int>(bytes_before(at, rows, row));
             const int bytes = min(max(static_cast<int>(a.row_bytes) - from, 0), 16);
-            if (piece < S::kPieces && at.first_row + row < a.products.n_rows[at.which]) {
-                const int64_t start = static_cast<int64_t>(at.first_row + row) * static_cast<int>(a.row_bytes) + from;
+            if (piece < S::kPieces && rows.first + row < a.products.n_rows[rows.which]) {
+                const int64_t start = static_cast<int64_t>(rows.first + row) * static_cast<int>(a.row_bytes) + from;
                 copy_async_some(stage + row * S::kPitch + 16 * piece, w + (bytes > 0 ? start : 0), bytes);
             }
         }

@@ -46,8 +46,9 @@ struct TileBlock : TileLoads<kType, kTiles> {
     // Stage "decode": starts decoding the lane's rows of a unit.
     __device__ __forceinline__ void begin_unit(const Place& at, const uint8_t* stage, Decoder& decoder) const {
         const int scale_row = warp_row + Decoder::scale_row();
-        const uint8_t* const rows = stage + (warp_row + g) * S::kPitch + bytes_before(at, warp_row + g);
-        const uint8_t* const scales = stage + scale_row * S::kPitch + bytes_before(at, scale_row);
+        const TileRows tile(a.products, at.tile);
+        const uint8_t* const rows = stage + (warp_row + g) * S::kPitch + bytes_before(at, tile, warp_row + g);
+        const uint8_t* const scales = stage + scale_row * S::kPitch + bytes_before(at, tile, scale_row);
         decoder.begin({rows, scales, first}, upper);
     }
 
@@ -93,15 +94,16 @@ struct TileBlock : TileLoads<kType, kTiles> {
         exchange<kSums / 2>(shared_sums, 2, sum);
         exchange<kSums / 4>(shared_sums, 1, sum);
         const int first_sum = ((sharer & 2) != 0 ? kSums / 2 : 0) + ((sharer & 1) != 0 ? kKept : 0);
-        const int n_rows = a.products.n_rows[at.which];
-        float* const y = a.products.y[at.which];
-        const bool add = a.products.add[at.which];
+        const TileRows tile(a.products, at.tile);
+        const int n_rows = a.products.n_rows[tile.which];
+        float* const y = a.products.y[tile.which];
+        const bool add = a.products.add[tile.which];
         // Stage "store".
         const auto store = [&] {
 #pragma unroll
             for (int k = 0; k < kKept; ++k) {
                 const int i = first_sum + k;
-                const int row = at.first_row + warp_row + i / (4 * kTiles) * 16 + i % 4 / 2 * 8 + g;
+                const int row = tile.first + warp_row + i / (4 * kTiles) * 16 + i % 4 / 2 * 8 + g;
                 const int column = i / 4 % kTiles * 8 + 2 * j + i % 2;
                 if (column < a.n && row < n_rows) {
                     float& out = y[static_cast<size_t>(column) * n_rows + row];

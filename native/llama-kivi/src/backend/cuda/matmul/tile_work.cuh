@@ -67,28 +67,25 @@ static_assert(kUnpadded<TileWork, FewProducts, size_t, void*, void*, void*, Tile
 
 // Position of a unit (a step of a tile).
 struct Place {
-    __device__ Place(const FewProducts& products, const TilePlan& plan, int unit)
-        : tile(unit / plan.n_steps), step(unit - tile * plan.n_steps) {
-        find_product(products);
-    }
+    __device__ Place(const TilePlan& plan, int unit) : tile(unit / plan.n_steps), step(unit - tile * plan.n_steps) {}
 
-    __device__ void advance(const FewProducts& products, const TilePlan& plan) {
-        if (++step == plan.n_steps) {
-            step = 0;
-            ++tile;
-            find_product(products);
-        }
-    }
-
-    __device__ void find_product(const FewProducts& products) {
-        which = product_of(products, tile);
-        first_row = (tile - products.first_block[which]) * TilePlan::kRows;
+    __device__ void advance(const TilePlan& plan) {
+        const bool wraps = ++step == plan.n_steps;
+        step = wraps ? 0 : step;
+        tile += wraps ? 1 : 0;
     }
 
     int tile;
     int step;
+};
+
+// The matrix of a tile. Found when it is needed: as members of Place, these would occupy registers throughout a step.
+struct TileRows {
+    __device__ TileRows(const FewProducts& products, int tile)
+        : which(product_of(products, tile)), first((tile - products.first_block[which]) * TilePlan::kRows) {}
+
     int which;
-    int first_row;  // first row of the tile
+    int first;  // first row of the tile
 };
 
 }  // namespace
