@@ -109,35 +109,37 @@ __global__ void __launch_bounds__(TileWarps<kTiles>::kThreads, 1)
     for (int t = 0; t < kTiles; ++t) {
         columns[t] = own.template load_columns<0>(stage, t);
     }
-    TileCopies copies = own.copies(fetched, free_stage, begin + plan.n_stages - 1 < end);
+    const auto nothing = [](auto) {};
     for (int unit = begin; unit < end; ++unit) {
-        __syncthreads();  // all warps are done with the previous stage
-        if (unit + plan.n_stages - 1 < end && own.is_partial(fetched)) {
-            own.copy_partial_weights(fetched, free_stage);
-            own.copy_partial_columns(fetched, free_stage);
-        }
-        multiply_tiles_of_chunk<0, 0, kRowTiles>(own, decoder, decoder, stage, rows, columns, acc, [&](auto tile) {
-            own.template copy_weights<decltype(tile)::value, kRowTiles>(copies);
-            own.template copy_columns<decltype(tile)::value, kRowTiles>(copies);
-        });
-        copy_commit();
+        multiply_tiles_of_chunk<0, 0, kRowTiles>(own, decoder, decoder, stage, rows, columns, acc, nothing);
         settle(rows[0]);
         uint8_t* const following = next_stage(stage);
         Place next = place;
         next.advance(plan);
-        wait_for_all_but(plan.n_stages - 2);
-        __syncthreads();  // the next stage is complete; after the last unit it has old data, which no sum includes
+        wait_for_all_but(plan.n_stages - 3);
+        // The next stage is complete, and all warps are done with the previous one, which is filled from here on. After
+        // the last unit, the next stage has old data, which no sum includes.
+        __syncthreads();
         typename Block::Decoder next_decoder;
         own.begin_unit(next, following, next_decoder);
-        const auto nothing = [](auto) {};
+        const bool wanted = unit + plan.n_stages - 1 < end;
+        if (wanted && own.is_partial(fetched)) {
+            own.copy_partial_weights(fetched, free_stage);
+            own.copy_partial_columns(fetched, free_stage);
+        }
+        const TileCopies copies = own.copies(fetched, free_stage, wanted);
+        const auto copy_part = [&](auto tile) {
+            own.template copy_weights<decltype(tile)::value, kRowTiles>(copies);
+            own.template copy_columns<decltype(tile)::value, kRowTiles>(copies);
+        };
         multiply_tiles_of_chunk<1, 0, kRowTiles / 2>(own, decoder, next_decoder, following, rows, columns, acc,
-                                                     nothing);
+                                                     copy_part);
         next_decoder.settle();
         settle(rows[kRowTiles / 2 % 2]);
-        fetched.advance(plan);
-        copies = own.copies(fetched, stage, unit + plan.n_stages < end);
         multiply_tiles_of_chunk<1, kRowTiles / 2, kRowTiles>(own, decoder, next_decoder, following, rows, columns, acc,
-                                                             nothing);
+                                                             copy_part);
+        copy_commit();
+        fetched.advance(plan);
         if (unit + 1 == end || next.step == 0) {
             own.finish_tile(place, unit, stage, acc);
         }
