@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "backend/cuda/device/fence.cuh"
 #include "backend/cuda/device/mma.cuh"
 #include "backend/cuda/matmul/row_decoder.cuh"
 #include "backend/cuda/matmul/tile_loads.cuh"
@@ -212,13 +213,17 @@ private:
         for (int k = 0; k < kKept; k += kWidth) {
             __stcg(sum_at(blockIdx.x, k), vector_of<Vector>(sum + k));
         }
+        // The divisions of block_of overlap with the stores; after the barrier, they would delay the loads.
+        int from = a.plan.shares.block_of(tile_begin);
+        int last_block = a.plan.shares.block_of(tile_begin + a.plan.n_steps - 1);
+        asm volatile("" : "+r"(from), "+r"(last_block));
         __syncthreads();
         bool is_last = false;
         if (threadIdx.x == 0) {
-            __threadfence();
+            fence_device();
             is_last = atomicAdd(&a.counts[at.tile], n_done) == a.plan.n_steps - n_done;
             if (is_last) {
-                __threadfence();
+                fence_device();
             }
         }
         if (__syncthreads_or(is_last) == 0) {
@@ -228,12 +233,27 @@ private:
         for (int k = 0; k < kKept; ++k) {
             sum[k] = 0;
         }
-        const int last_block = a.plan.shares.block_of(tile_begin + a.plan.n_steps - 1);
-#pragma unroll 2
-        for (int block = a.plan.shares.block_of(tile_begin); block <= last_block; ++block) {
+        constexpr int kBatch = kKept > 16 ? 1 : 4;  // blocks whose sums are loaded at once
+#pragma unroll(kBatch == 1 ? 2 : 1)
+        for (; from <= last_block; from += kBatch) {
+            Vector loaded[kBatch][kKept / kWidth];
 #pragma unroll
-            for (int k = 0; k < kKept; k += kWidth) {
-                add_vector(sum + k, sum + k, __ldcg(sum_at(block, k)));
+            for (int b = 0; b < kBatch; ++b) {
+                if (from + b <= last_block) {
+#pragma unroll
+                    for (int k = 0; k < kKept; k += kWidth) {
+                        loaded[b][k / kWidth] = __ldcg(sum_at(from + b, k));
+                    }
+                }
+            }
+#pragma unroll
+            for (int b = 0; b < kBatch; ++b) {
+                if (from + b <= last_block) {
+#pragma unroll
+                    for (int k = 0; k < kKept; k += kWidth) {
+                        add_vector(sum + k, sum + k, loaded[b][k / kWidth]);
+                    }
+                }
             }
         }
         return true;
