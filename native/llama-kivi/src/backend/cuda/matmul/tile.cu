@@ -101,7 +101,7 @@ __global__ void __launch_bounds__(TileWarps<kTiles>::kThreads, 1)
     uint8_t* free_stage = shared_end - kStageBytes;
     uint4 rows[2][2];  // of the tile that is multiplied, and of the next one
     uint4 columns[kTiles];
-    wait_for_all_but(plan.n_stages - 2);
+    wait_for_all_but<Block::kMostStages - 2>(plan.n_stages - 2);
     __syncthreads();
     own.begin_unit(place, stage, decoder);
     decoder.template decode<0, 0>(rows[0]);
@@ -116,7 +116,7 @@ __global__ void __launch_bounds__(TileWarps<kTiles>::kThreads, 1)
         uint8_t* const following = next_stage(stage);
         Place next = place;
         next.advance(plan);
-        wait_for_all_but(plan.n_stages - 3);
+        wait_for_all_but<Block::kMostStages - 3>(plan.n_stages - 3);
         // The next stage is complete, and all warps are done with the previous one, which is filled from here on. After
         // the last unit, the next stage has old data, which no sum includes.
         __syncthreads();

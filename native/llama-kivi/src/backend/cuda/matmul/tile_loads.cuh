@@ -25,6 +25,7 @@ struct TileLoads {
     static constexpr int kRows = TilePlan::kRows;
     static constexpr int kColumns = 8 * kTiles;
     static constexpr int kStageBytes = S::kStep.stage_bytes(kTiles);
+    static constexpr int kMostStages = tile_stages(kType, kColumns, TilePlan::kMostSharedBytes);
     // Rows of super blocks end with a step: what is copied after their end is not decoded.
     static constexpr bool kWholeSteps = block_elements(kType) == kStepElements;
     // Lanes that copy a row, one piece each, and rows copied at once; the same for tokens.

@@ -11,7 +11,6 @@ namespace lk::cuda {
 namespace {
 
 constexpr int kSharers = 4;  // warps that split the elements of a row
-constexpr int kMostStages = TilePlan::kMostStages;
 constexpr int kStepElements = TilePlan::kStepElements;
 
 // Warps of a thread block with kTiles tiles of 8 tokens. With many tokens a warp has as many rows as its registers can
@@ -36,19 +35,15 @@ struct Step {
     static constexpr int kColumnBytes = TileStep::kColumnBytes;
 };
 
-__device__ void wait_for_all_but(int groups) {
-    switch (groups) {
-    case 0:
-        return copy_wait<0>();
-    case 1:
-        return copy_wait<1>();
-    case 2:
-        return copy_wait<2>();
-    case 3:
-        return copy_wait<3>();
-    default:
-        return copy_wait<kMostStages - 2>();
+// Waits for all groups of copies but the last `groups`, at most kMost.
+template <int kMost>
+__device__ __forceinline__ void wait_for_all_but(int groups) {
+    if constexpr (kMost > 0) {
+        if (groups < kMost) {
+            return wait_for_all_but<kMost - 1>(groups);
+        }
     }
+    copy_wait<kMost>();
 }
 
 // Arguments of a launch.
