@@ -73,11 +73,12 @@ __global__ void __launch_bounds__(TileWarps<kTiles>::kThreads, 1)
     };
     Place place(plan, begin);
     Place fetched = place;
+    TileSource source = own.source(fetched);
     for (int s = 0; s < plan.n_stages - 1; ++s) {
         uint8_t* const to = shared + s * kStageBytes;
         const bool wanted = begin + s < end;
         const bool partial = wanted && own.is_partial(fetched);
-        const TileCopies copies = own.copies(fetched, to, wanted);
+        const TileCopies copies = own.copies(source, to, wanted && !partial);
         own.template copy_weights<0, 1>(copies);
         if (partial) {
             own.copy_partial_weights(fetched, to);
@@ -92,7 +93,7 @@ __global__ void __launch_bounds__(TileWarps<kTiles>::kThreads, 1)
             own.copy_partial_columns(fetched, to);
         }
         copy_commit();
-        fetched.advance(plan);
+        own.advance(fetched, source);
     }
 
     typename Block::Accumulators acc = {};
@@ -123,11 +124,12 @@ __global__ void __launch_bounds__(TileWarps<kTiles>::kThreads, 1)
         typename Block::Decoder next_decoder;
         own.begin_unit(next, following, next_decoder);
         const bool wanted = unit + plan.n_stages - 1 < end;
-        if (wanted && own.is_partial(fetched)) {
+        const bool partial = own.is_partial(fetched);
+        if (wanted && partial) {
             own.copy_partial_weights(fetched, free_stage);
             own.copy_partial_columns(fetched, free_stage);
         }
-        const TileCopies copies = own.copies(fetched, free_stage, wanted);
+        const TileCopies copies = own.copies(source, free_stage, wanted && !partial);
         const auto copy_part = [&](auto tile) {
             own.template copy_weights<decltype(tile)::value, kRowTiles>(copies);
             own.template copy_columns<decltype(tile)::value, kRowTiles>(copies);
@@ -139,7 +141,7 @@ __global__ void __launch_bounds__(TileWarps<kTiles>::kThreads, 1)
         multiply_tiles_of_chunk<1, kRowTiles / 2, kRowTiles>(own, decoder, next_decoder, following, rows, columns, acc,
                                                              copy_part);
         copy_commit();
-        fetched.advance(plan);
+        own.advance(fetched, source);
         if (unit + 1 == end || next.step == 0) {
             own.finish_tile(place, unit, stage, acc);
         }

@@ -8,6 +8,14 @@ namespace lk::cuda {
 
 namespace {
 
+// What a thread copies, of the unit to be copied next. Advanced from unit to unit, which takes fewer instructions than
+// finding the matrix and multiplying by the rows' bytes.
+struct TileSource {
+    const uint8_t* weights;  // of the first row; not rounded down to 16 bytes
+    int rows;                // of the tile, from the first one on
+    const uint16_t* columns;
+};
+
 // A thread's copies of one unit to shared memory.
 struct TileCopies {
     const uint8_t* weights;  // of the first row
@@ -55,23 +63,41 @@ struct TileLoads {
         return !kWholeSteps && (at.step + 1) * kStepElements > a.n_cols;
     }
 
-    // Prepares the thread's copies of a unit; none if not `wanted` or if the unit is partial.
-    __device__ __forceinline__ TileCopies copies(const Place& at, uint8_t* stage, bool wanted) const {
-        TileCopies c;
-        wanted = wanted && !is_partial(at);
+    __device__ __forceinline__ TileSource source(const Place& at) const {
         const TileRows rows(a.products, at.tile);
         const int row = threadIdx.x / kRowLanes;
-        const int piece = threadIdx.x % kRowLanes;
-        const int from = at.step * S::kBytes + 16 * piece - static_cast<int>(bytes_before(at, rows, row));
-        const int row_bytes = static_cast<int>(a.row_bytes);
-        const bool copied = wanted && piece < S::kPieces && from < row_bytes;
-        c.weights = a.products.w[rows.which] + (static_cast<int64_t>(rows.first + row) * row_bytes + from);
-        c.to = stage + row * S::kPitch + 16 * piece;
-        c.rows = copied ? a.products.n_rows[rows.which] - rows.first - row : 0;
+        const int64_t from = at.step * S::kBytes + 16 * static_cast<int>(threadIdx.x % kRowLanes);
         const int token = threadIdx.x / kColumnLanes;
-        const int column_piece = threadIdx.x % kColumnLanes;
-        c.columns = a.x + (static_cast<int64_t>(token) * a.n_cols + (at.step * kStepElements + 8 * column_piece));
-        c.columns_to = columns_to(stage, token, column_piece);
+        const int element = at.step * kStepElements + 8 * static_cast<int>(threadIdx.x % kColumnLanes);
+        return {
+            a.products.w[rows.which] + (static_cast<int64_t>(rows.first + row) * static_cast<int>(a.row_bytes) + from),
+            a.products.n_rows[rows.which] - rows.first - row, a.x + (static_cast<int64_t>(token) * a.n_cols + element)};
+    }
+
+    // Advances to the next unit.
+    __device__ __forceinline__ void advance(Place& at, TileSource& from) const {
+        at.advance(a.plan);
+        if (at.step == 0) {
+            from = source(at);
+        } else {
+            from.weights += S::kBytes;
+            from.columns += kStepElements;
+        }
+    }
+
+    // Prepares the thread's copies of a whole unit; none if not `wanted`.
+    __device__ __forceinline__ TileCopies copies(const TileSource& from, uint8_t* stage, bool wanted) const {
+        TileCopies c;
+        const int row = threadIdx.x / kRowLanes;
+        const int piece = threadIdx.x % kRowLanes;
+        const int before = S::kAlign == 16 ? 0 : static_cast<int>(reinterpret_cast<uintptr_t>(from.weights) % 16);
+        const bool copied = wanted && piece < S::kPieces && 16 * piece - before < S::kBytes;
+        c.weights = from.weights - before;
+        c.to = stage + row * S::kPitch + 16 * piece;
+        c.rows = copied ? from.rows : 0;
+        const int token = threadIdx.x / kColumnLanes;
+        c.columns = from.columns;
+        c.columns_to = columns_to(stage, token, threadIdx.x % kColumnLanes);
         c.tokens = wanted && token < kColumns ? a.n - token : 0;
         return c;
     }
