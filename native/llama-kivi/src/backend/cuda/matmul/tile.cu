@@ -104,7 +104,8 @@ __global__ void __launch_bounds__(TileWarps<kTiles>::kThreads, 1)
     uint4 columns[kTiles];
     wait_for_all_but<Block::kMostStages - 2>(plan.n_stages - 2);
     __syncthreads();
-    own.begin_unit(place, stage, decoder);
+    auto before = own.bytes_before_rows(place);
+    own.begin_unit(before, stage, decoder);
     decoder.template decode<0, 0>(rows[0]);
 #pragma unroll
     for (int t = 0; t < kTiles; ++t) {
@@ -122,7 +123,8 @@ __global__ void __launch_bounds__(TileWarps<kTiles>::kThreads, 1)
         // the last unit, the next stage has old data, which no sum includes.
         __syncthreads();
         typename Block::Decoder next_decoder;
-        own.begin_unit(next, following, next_decoder);
+        own.advance(next, before);
+        own.begin_unit(before, following, next_decoder);
         const bool wanted = unit + plan.n_stages - 1 < end;
         const bool partial = own.is_partial(fetched);
         if (wanted && partial) {

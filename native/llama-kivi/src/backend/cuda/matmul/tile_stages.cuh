@@ -21,6 +21,7 @@ struct TileBlock : TileLoads<kType, kTiles> {
     using Loads = TileLoads<kType, kTiles>;
     using S = Step<kType>;
     using Loads::a;
+    using Loads::advance;
     using Loads::bytes_before;
     using Loads::kColumns;
     using Loads::kRows;
@@ -45,12 +46,37 @@ struct TileBlock : TileLoads<kType, kTiles> {
     int first;       // the lane's first element in a step
     unsigned upper;  // Decoder::upper_bytes()
 
+    // Bytes before the lane's rows in their first pieces, modulo 16; see bytes_before.
+    struct BytesBefore {
+        unsigned codes;
+        unsigned scales;
+    };
+
+    __device__ __forceinline__ BytesBefore bytes_before_rows(const Place& at) const {
+        if constexpr (S::kAlign == 16) {
+            return {0, 0};
+        }
+        const TileRows rows(a.products, at.tile);
+        return {bytes_before(at, rows, warp_row + g), bytes_before(at, rows, warp_row + Decoder::scale_row())};
+    }
+
+    // Advances to unit `at` from the one before it.
+    __device__ __forceinline__ void advance(const Place& at, BytesBefore& before) const {
+        if constexpr (S::kAlign < 16) {
+            if (at.step == 0) {
+                before = bytes_before_rows(at);
+            } else {
+                before.codes += S::kBytes;
+                before.scales += S::kBytes;
+            }
+        }
+    }
+
     // Stage "decode": starts decoding the lane's rows of a unit.
-    __device__ __forceinline__ void begin_unit(const Place& at, const uint8_t* stage, Decoder& decoder) const {
-        const int scale_row = warp_row + Decoder::scale_row();
-        const TileRows tile(a.products, at.tile);
-        const uint8_t* const rows = stage + (warp_row + g) * S::kPitch + bytes_before(at, tile, warp_row + g);
-        const uint8_t* const scales = stage + scale_row * S::kPitch + bytes_before(at, tile, scale_row);
+    __device__ __forceinline__ void begin_unit(const BytesBefore& before, const uint8_t* stage,
+                                               Decoder& decoder) const {
+        const uint8_t* const rows = stage + (warp_row + g) * S::kPitch + before.codes % 16;
+        const uint8_t* const scales = stage + (warp_row + Decoder::scale_row()) * S::kPitch + before.scales % 16;
         decoder.begin({rows, scales, first}, upper);
     }
 
