@@ -200,6 +200,9 @@ TEST(MatmulPlan, TilesShareTheDevice) {
             EXPECT_LE(plan.shared_bytes, kH200.shared_bytes);
             EXPECT_EQ(plan.shared_bytes, plan.n_stages * TileStep::of(type).stage_bytes(column_tiles(n)));
             EXPECT_EQ(plan.n_sums(), size_t{2} * 132 * 128 * 64);
+            const Processors larger{132, 1 << 20};
+            EXPECT_EQ(plan_tiles(type, products, 2304, n, larger).n_stages, plan.n_stages)
+                << "kernels are compiled for at most the stages that fit in an H200";
         }
     }
 }

@@ -82,6 +82,7 @@ struct TilePlan {
     static constexpr int kStepElements = 256;
     static constexpr int kMostStages = 6;
     static constexpr int kLeastStages = 3;
+    static constexpr int kMostSharedBytes = 227 * 1024;  // kernels are compiled for the stages that fit in it
 
     int n_tiles;  // row tiles of all matrices
     int n_steps;  // steps per tile
@@ -121,7 +122,8 @@ constexpr int column_tiles(int n) {
 }
 
 constexpr int tile_stages(WeightType type, int n, int shared_bytes) {
-    return std::min(TilePlan::kMostStages, shared_bytes / TileStep::of(type).stage_bytes(column_tiles(n)));
+    const int most = std::min(shared_bytes, TilePlan::kMostSharedBytes);
+    return std::min(TilePlan::kMostStages, most / TileStep::of(type).stage_bytes(column_tiles(n)));
 }
 
 // Plans matmuls for which select_matmul returned `tiles`.
