@@ -31,34 +31,41 @@ using TileSums = float[Tile::kM][Tile::kN][4];
 // Rows and tokens of a tile.
 template <class Tile>
 struct TilePlace {
-    __device__ TilePlace(const OrderedWork& work, int tile)
-        : products(work.products), n(work.n), first_column(tile % work.plan.column_blocks * Tile::kColumns) {
+    __device__ TilePlace(const OrderedWork& work, int tile) {
+        const FewProducts& matrices = work.products.matrices;
         const int block = tile / work.plan.column_blocks;
-        which = product_of(products.matrices, block);
-        first_row = (block - products.matrices.first_block[which]) * Tile::kRows;
-        n_rows = products.matrices.n_rows[which];
+        which = product_of(matrices, block);
+        first_row = (block - matrices.first_block[which]) * Tile::kRows;
+        first_column = tile % work.plan.column_blocks * Tile::kColumns;
+        n_rows = matrices.n_rows[which] - first_row;
+        n_columns = work.n - first_column;
+        y = &work.products.y_of(which, first_column, first_row);
+        y_rows = work.products.y_rows[which];
+        add = matrices.add[which];
     }
 
     // Writes the lane's sums of tiles m and t to y.
     __device__ void write(int m, int t, const float (&sums)[4]) const {
-        const bool add = products.matrices.add[which];
+        const int row = Tile::row_of(threadIdx.x, m, 0);
+        const int column = Tile::column_of(threadIdx.x, t, 0);
+        float* const out = y + static_cast<size_t>(column) * y_rows + row;
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-            const int row = first_row + Tile::row_of(threadIdx.x, m, i);
-            const int column = first_column + Tile::column_of(threadIdx.x, t, i);
-            if (row < n_rows && column < n) {
-                float& out = products.y_of(which, column, row);
-                out = add ? out + sums[i] : sums[i];
+            if (row + i / 2 * 8 < n_rows && column + i % 2 < n_columns) {
+                float& element = out[i % 2 * y_rows + i / 2 * 8];
+                element = add ? element + sums[i] : sums[i];
             }
         }
     }
 
-    const OrderedProducts& products;
-    int n;
-    int first_column;
     int which;  // matrix
     int first_row;
-    int n_rows;
+    int first_column;
+    int n_rows;  // from the first one to the end of the matrix; may be more than the tile's
+    int n_columns;
+    float* y;  // of the first row and token
+    int y_rows;
+    bool add;
 };
 
 // Copies steps of a tile to shared memory.
@@ -79,8 +86,8 @@ struct TileCopies {
                 offset = 2u * static_cast<unsigned>(row) * static_cast<unsigned>(n_cols);
             }
         };
-        set(row_offsets, place.n_rows - 1 - place.first_row);
-        set(column_offsets, place.n - 1 - place.first_column);
+        set(row_offsets, place.n_rows - 1);
+        set(column_offsets, place.n_columns - 1);
         to = Tile::offset(Tile::copied_row(threadIdx.x), Tile::copied_piece(threadIdx.x));
     }
 
@@ -208,8 +215,9 @@ template <class Tile>
 __global__ void __launch_bounds__(Tile::kThreads, 1) multiply_ordered_kernel(const __grid_constant__ OrderedWork a) {
     constexpr int kStages = Tile::kStages;
     constexpr int kGroups = 2 * Tile::kStepChunks;  // of 16 elements, in a step
+    start_next();
     if (!a.products.constant) {
-        after_previous();
+        wait_for_previous();
     }
     extern __shared__ __align__(128) uint8_t shared[];
     const OrderedUnit unit = a.plan.unit_of(blockIdx.x);
@@ -228,7 +236,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) multiply_ordered_kernel(con
         }
     }
     if (a.products.constant) {
-        after_previous();
+        wait_for_previous();
     }
     for (int i = 0; i < kStages - 1; ++i) {
         const int ahead = chunk + i * Tile::kStepChunks;
@@ -327,7 +335,8 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) multiply_ordered_kernel(con
 // Adds the partial sums of split tiles in order. Grid: [kM kN, split tiles].
 template <class Tile>
 __global__ void __launch_bounds__(Tile::kThreads) add_segments_kernel(const __grid_constant__ OrderedWork a) {
-    after_previous();
+    start_next();
+    wait_for_previous();
     const int tile = a.plan.n_whole + blockIdx.y;
     float total[4] = {};
     for (int slot = 0; slot < a.plan.slots(); ++slot) {

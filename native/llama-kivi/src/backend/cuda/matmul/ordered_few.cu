@@ -62,6 +62,7 @@ __global__ void __launch_bounds__(32 * kWarps)
                                 const uint16_t* x, int n, RowSegments segments) {
     using S = FewStage<kType>;
     constexpr int kStages = S::kStages;
+    start_next();
     extern __shared__ __align__(128) uint8_t shared[];
     const int which = product_of(products, blockIdx.x);
     const int n_rows = products.n_rows[which];
@@ -112,7 +113,7 @@ __global__ void __launch_bounds__(32 * kWarps)
             fetch_rows(begin + kChunks * i, i);
         }
     }
-    after_previous();
+    wait_for_previous();
     for (int i = 0; i < kStages - 1; ++i) {
         if (begin + kChunks * i < end) {
             fetch_columns(begin + kChunks * i, i);
