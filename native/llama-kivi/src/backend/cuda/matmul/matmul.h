@@ -6,6 +6,7 @@
 #include "backend/cuda/device/queue.h"
 #include "backend/cuda/device/watch.h"
 #include "backend/cuda/plan/matmul_plan.h"
+#include "backend/cuda/plan/ordered_plan.h"
 
 namespace lk::cuda {
 
@@ -29,7 +30,7 @@ void multiply_few(WeightType type, FewProducts products, size_t row_bytes, int n
 void multiply_tiles(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x, int n,
                     const TilePlan& plan, float* sums, int* counts, Stream& stream);
 // GEMM: y = x[n, n_cols] W^T for every matrix, weights and x in halves. The order of summing does not depend on n.
-// Scratch: sums[plan.n_sums(products.all_rows(), n)].
+// Scratch: sums[plan.n_sums()].
 void multiply_ordered(const OrderedPlan& plan, OrderedProducts products, int n_cols, const uint16_t* x, int n,
                       float* sums, Stream& stream);
 // The same bits for n <= OrderedPlan::kFewColumns, every matrix and float weights as they are.
