@@ -5,8 +5,9 @@
 // a word are read as subnormal halves (code * 4^place * 2^-24), which tensor cores multiply exactly. Scales are folded
 // into the other operand: into q for keys, into the probabilities for values. Powers of two are applied at the end.
 // mma.m16n8k16 multiplies 16 tokens (or channels) by 8 query rows. With g = lane / 4 and j = lane % 4:
-//   keys    a step covers 16 code rows; lane j reads quad j. A word of 2-bit codes holds tokens g, 8 + g, 16 + g and
-//           24 + g of its tile. A lane ends with the scores of tokens 8 t + g for rows 2 j and 2 j + 1.
+//   keys    a step covers 16 code rows; lane j reads quad j. A word of 2-bit codes holds tokens i, 8 + i, 16 + i and
+//           24 + i of its tile. Lanes g have i = `token`, and end with the scores of tokens 8 t + i for rows 2 j and
+//           2 j + 1.
 //   values  a word holds 16 tokens of a channel (8 with 4 bits). Of 32 channels a lane reads 4 g to 4 g + 3 in token
 //           blocks j and 4 + j, and ends with these channels for rows 2 j and 2 j + 1. 3-bit codes are joined from two
 //           planes.
@@ -58,7 +59,8 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kern
                    reinterpret_cast<uint4*>(shared + kJoinWarps * warp_bytes) + lane,
                    lane,
                    lane / 4,
-                   lane % 4};
+                   lane % 4,
+                   (lane / 4 & 4) | (lane / 4 & 1) << 1 | (lane / 4 >> 1 & 1)};
 
     float factor[2];
     const auto* refined = reinterpret_cast<const uint16_t*>(k_table + 4);

@@ -79,7 +79,7 @@ template <int kAtOnce>
 __device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::multiply_tiles(int first,
                                                                                         const float (&factor)[2],
                                                                                         Scores& score) const {
-    const unsigned* const codes = reinterpret_cast<const unsigned*>(own) + (first * kQuads + j) * kQuadWords + g;
+    const unsigned* const codes = reinterpret_cast<const unsigned*>(own) + (first * kQuads + j) * kQuadWords + token;
     const int token_group = first * fk.scale_groups / kTiles;
     float bias[4] = {};
     float dot[kAtOnce][2][4] = {};
@@ -91,15 +91,9 @@ __device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::multipl
             const unsigned* const word = codes + (tile * kQuads + step * 4) * kQuadWords;
             const unsigned w0 = word[0];
             const unsigned w1 = kBits == 2 ? w0 : word[8];
-#pragma unroll
-            for (int h = 0; h < 2; ++h) {  // tokens 16 h ..
-                const unsigned m0 = kMask << (4 * h);
-                const unsigned m1 = kBits == 2 ? m0 << 2 : m0;
-                multiply(dot[tile][h], w0 & m0, w1 & m1, w0 >> 8 & m0, w1 >> 8 & m1, weights[0], weights[1]);
-            }
+            multiply_bytes(dot[tile], w0, w1, weights);
         }
     };
-    // Not unrolled completely: that takes more registers than a thread has.
     const auto multiply_pair = [&](int step, bool fine) {
         const uint4 q = queries[step / 2 * 32];
         multiply_step(q.x, q.y, step, fine);
@@ -108,6 +102,7 @@ __device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::multipl
         }
     };
     static_assert(kBaseSteps % 2 == 0);
+    // Not unrolled completely: that takes more registers than a thread has.
 #pragma unroll 2
     for (int step = 0; step < kBaseSteps; step += 2) {
         multiply_pair(step, false);
@@ -127,14 +122,41 @@ __device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::multipl
         }
     }
 #pragma unroll
-    for (int t = 0; t < 4 * kAtOnce; ++t) {
-        // 2-bit codes of rows g + 8 are one place higher.
-        const int place = t % 4 / 2 * 4 + (kBits == 2 ? t % 2 * 2 : 0);
-        const float unit = power2(24 - place);
+    for (int tile = 0; tile < kAtOnce; ++tile) {
 #pragma unroll
-        for (int e = 0; e < 2; ++e) {
-            score[first + t / 4][t % 4][e] = dot[t / 4][t % 4 / 2][t % 2 * 2 + e] * unit + more[e];
+        for (int t = 0; t < 4; ++t) {
+            // Bits of a byte below the token's code. The product with these is that of an earlier token.
+            const int place = t / 2 * 4 + (kBits == 2 ? t % 2 * 2 : 0);
+            const int below = kBits == 2 ? t - 1 : t - 2;
+            const float unit = power2(24 - place);
+#pragma unroll
+            for (int e = 0; e < 2; ++e) {
+                const auto product = [&](int i) { return dot[tile][i / 2][i % 2 * 2 + e]; };
+                const float own_product = below < 0 ? product(t) : product(t) - product(below);
+                score[first + tile][t][e] = own_product * unit + more[e];
+            }
         }
+    }
+}
+
+template <int kD, int kBits, bool kPaper, int kValueBits>
+__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::multiply_bytes(float (&dot)[2][4], unsigned w0,
+                                                                                        unsigned w1,
+                                                                                        const unsigned (&weights)[2]) {
+    // Bytes 0 and 2 of a word, and 1 and 3, as halves.
+    constexpr unsigned kEven = 0x4240;
+    constexpr unsigned kOdd = 0x4341;
+    const unsigned odd0 = __byte_perm(w0, 0, kOdd);
+    const unsigned odd1 = kBits == 2 ? odd0 : __byte_perm(w1, 0, kOdd);
+    constexpr unsigned kLow = kMask;
+    if (kBits == 2) {
+        constexpr unsigned kTwo = kMask * 5;
+        constexpr unsigned kThree = kMask * 21;
+        multiply(dot[0], w0 & kLow, w0 & kTwo, odd0 & kLow, odd0 & kTwo, weights[0], weights[1]);
+        multiply(dot[1], w0 & kThree, __byte_perm(w0, 0, kEven), odd0 & kThree, odd0, weights[0], weights[1]);
+    } else {
+        multiply(dot[0], w0 & kLow, w1 & kLow, odd0 & kLow, odd1 & kLow, weights[0], weights[1]);
+        multiply(dot[1], __byte_perm(w0, 0, kEven), __byte_perm(w1, 0, kEven), odd0, odd1, weights[0], weights[1]);
     }
 }
 
@@ -148,7 +170,7 @@ __device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::gather_
     // With one group, the second one repeats it and is not read.
     const int next = fk.scale_groups >= kGroups ? kD : 0;
     const char* const scales = own + kAt.key_scales;
-    const char* const zeros = scales + fk.scale_groups * kD;
+    const char* const zeros = scales + pinned(fk.scale_groups * kD);
     char* const to = own + kAt.refined + lane;
     char moved[kOwnRefined][kGroups][2];
     // All loads before the stores: their latencies overlap. A lane without a channel loads channel 0.

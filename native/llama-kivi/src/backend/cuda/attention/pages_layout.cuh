@@ -64,6 +64,12 @@ __device__ int lane_index() {
     return lane;
 }
 
+// Returns x. Sums with it are not computed ahead of a loop, where they would occupy registers.
+__device__ int pinned(int x) {
+    asm volatile("" : "+r"(x));
+    return x;
+}
+
 // A lane's part of a warp's asynchronous copy: 16 bytes in each kWarp. The empty statement keeps the compiler from
 // computing each address anew.
 struct LaneCopy {
@@ -99,15 +105,13 @@ __device__ unsigned high_halves(unsigned a, unsigned b) {
     return __byte_perm(a, b, 0x7632);
 }
 
-// Byte scales 0 and 2 of a word as halves, then 1 and 3.
-constexpr unsigned kScaleMask = 0x3fc03fc0u;
-
+// Byte scales 0 and 2 of a word as halves, then 1 and 3. Shifts to the left run on another pipe than logic.
 __device__ unsigned even_scales(unsigned word) {
-    return word << 6 & kScaleMask;
+    return word << kv::kByteScaleShift & 0x3fc03fc0u;
 }
 
 __device__ unsigned odd_scales(unsigned word) {
-    return word >> 2 & kScaleMask;
+    return __byte_perm(word, 0, 0x4341) << kv::kByteScaleShift;
 }
 
 // Signed bytes 0 and 2 of a word, then 1 and 3, as halves times kFactor, a small integer: the low bits of the half

@@ -49,7 +49,7 @@ struct PageWarp {
     static constexpr int kRefinedRows = kKind.refined_rows();
     static constexpr int kOwnRefined = (kRefined + 31) / 32 > 0 ? (kRefined + 31) / 32 : 1;
     static constexpr int kQueryBytes = (kSteps + 1) / 2 * 32 * sizeof(uint4);  // of load_queries
-    using Scores = float[kTiles][4][2];  // of tokens 8 (4 tile + t) + g, rows 2 j and 2 j + 1
+    using Scores = float[kTiles][4][2];  // of tokens 8 (4 tile + t) + token, rows 2 j and 2 j + 1
 
     const kv::PageFormat& fk;
     const kv::PageFormat& fv;
@@ -60,6 +60,8 @@ struct PageWarp {
     int lane;
     int g;
     int j;
+    int token;  // of row g of a step, in 8: the bits of g with the lowest two exchanged. Probabilities of tokens 4 p
+                // and 4 p + 2, 4 p + 1 and 4 p + 3 are then side by side, in the order of codes in a word of values.
 
     // Stage "load queries". factor: converts products with queries of rows 2 j and 2 j + 1 to base-2 scores.
     __device__ __forceinline__ void load_queries(const AttentionWork& a, const QueryRows& rows, const uint8_t* k_table,
@@ -124,12 +126,12 @@ struct PageWarp {
             }
 #pragma unroll
             for (int t = 0; t < 4 * kTiles; ++t) {
-                const int in_run = 8 * t + g - run.first;
-                const int token = run.start + in_run;
-                const bool there = in_run >= 0 && in_run < run.count && token >= n_sinks;
+                const int in_run = 8 * t + token - run.first;
+                const int position = run.start + in_run;
+                const bool there = in_run >= 0 && in_run < run.count && position >= n_sinks;
 #pragma unroll
                 for (int e = 0; e < 2; ++e) {
-                    const bool seen = there && token >= first[e];
+                    const bool seen = there && position >= first[e];
                     score[t / 4][t % 4][e] = seen ? score[t / 4][t % 4][e] : -INFINITY;
                 }
             }
@@ -160,7 +162,7 @@ struct PageWarp {
                 }
             }
             o.largest[e] = now;
-            // Token 8 t + g of a block of 16 has place (g / 4 + 2 (t % 2)) of 2 bits, t % 2 of 4 bits.
+            // Token 8 t + token of a block of 16 has place (g / 4 + 2 (t % 2)) of 2 bits, t % 2 of 4 bits.
             const int place = kBits == 2 ? g / 4 * 2 : 0;
             const float lift0 = static_cast<float>(kLift - place) - base;
             const float lift1 = lift0 - 4;
@@ -209,7 +211,7 @@ struct PageWarp {
     }
 
 private:
-    using Weights = unsigned[2][4][2];  // of tokens 64 h + 16 j + 4 p + (0, 2), then (1, 3)
+    using Weights = unsigned[4][2];  // of tokens 64 h + 16 j + 4 p + (0, 2), then (1, 3), for one h
 
     // Copies the scales of a page, at most kMost bytes. to, from: offsets in `own` and in the page.
     template <int kMost>
@@ -236,6 +238,12 @@ private:
     template <int kAtOnce>
     __device__ __forceinline__ void multiply_tiles(int first, const float (&factor)[2], Scores& score) const;
 
+    // Adds the products of a step with w0, the word of `token` (with 4 bits also w1, the next one): row r of dot has
+    // those with the lowest r + 1 codes of each byte (with 4 bits, rows g with those of w0, rows g + 8 of w1). A mask
+    // of the other codes would take one instruction more per word; the codes are separated in the scores.
+    __device__ __forceinline__ static void multiply_bytes(float (&dot)[2][4], unsigned w0, unsigned w1,
+                                                          const unsigned (&weights)[2]);
+
     // Multiplies `weights`, the queries of a step, by the scales of a token group. Adds to bias[0] and bias[1] the part
     // of each score due to zero points or minima. With score correction, adds to bias[2] and bias[3] row g times rows
     // 2 j and 2 j + 1 of the weights, without the coarse steps of refined channels: the sums of squares are on the
@@ -243,9 +251,12 @@ private:
     __device__ __forceinline__ void fold_key_scales(int step, bool fine, int token_group, unsigned (&weights)[2],
                                                     float (&bias)[4]) const;
 
+    // Adds values of tokens 64 h to 64 h + 63, channels 32 unit to 32 unit + 31.
+    __device__ __forceinline__ void multiply_values(int unit, int h, const Weights& b, PageOutput<kD>& o) const;
+
     // Computes the probabilities of tokens 64 h to 64 h + 63 times the scales of a channel group. Adds to `zero` the
     // contribution of zero points or minima to each channel, or to `shift` the centring term of rotated values.
-    __device__ __forceinline__ void fold_value_scales(int h, int channel_group, unsigned (&b)[4][2], float (&zero)[4],
+    __device__ __forceinline__ void fold_value_scales(int h, int channel_group, Weights& b, float (&zero)[4],
                                                       float (&shift)[4]) const;
 };
 
