@@ -56,15 +56,16 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kern
                    fv,
                    shared + warp * warp_bytes,
                    kAt.value_scales(fk),
-                   reinterpret_cast<uint4*>(shared + kJoinWarps * warp_bytes) + lane,
                    lane,
                    lane / 4,
                    lane % 4,
                    (lane / 4 & 4) | (lane / 4 & 1) << 1 | (lane / 4 >> 1 & 1)};
 
+    typename Warp::Queries q;
     float factor[2];
     const auto* refined = reinterpret_cast<const uint16_t*>(k_table + 4);
-    own.load_queries(a, rows, k_table, refined, shared, factor);
+    char* const queries = shared + (Warp::kQueriesShared ? kJoinWarps * warp_bytes : kD);
+    own.load_queries(a, rows, k_table, refined, shared, queries, q, factor);
     const typename Warp::OwnRefined own_refined = own.own_refined(refined);
     PageOutput<kD> output;
 
@@ -85,7 +86,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kern
         const uint8_t* const next_values = v_runs[next].block;
         wait_for_copies();
         typename Warp::Scores score;
-        own.multiply_keys(own_refined, factor, score);
+        own.multiply_keys(q, own_refined, factor, score);
         __syncwarp();  // all lanes are done with the keys
         if (more) {
             own.fetch_keys(next_keys + k_offset);
@@ -94,7 +95,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kern
         own.hide_tokens(rows, run, n_sinks, a, score);
         own.update_softmax(factor, score, output);
         wait_for_copies();
-        own.add_values(output);
+        own.add_values(score, output);
         __syncwarp();  // all lanes are done with the values
         if (more) {
             own.fetch_values(next_values + v_offset);
@@ -109,7 +110,7 @@ template <int kD, int kBits, bool kPaper, int kValueBits, int kBlocks>
 AttentionFunction function(const kv::PageFormat& k, const kv::PageFormat& v) {
     const int joined = join_bytes(kRows, kD);
     using Warp = PageWarp<kD, kBits, kPaper, kValueBits>;
-    const int pages = kJoinWarps * Warp::kAt.bytes(k, v) + Warp::kQueryBytes;
+    const int pages = kJoinWarps * Warp::kAt.bytes(k, v) + (Warp::kQueriesShared ? Warp::kQueryBytes : 0);
     return {reinterpret_cast<const void*>(attention_pages_kernel<kD, kBits, kPaper, kValueBits, kBlocks>),
             joined > pages ? joined : pages};
 }
@@ -119,11 +120,12 @@ AttentionFunction function_of_width(const AttentionVariant& variant, const kv::P
     constexpr int kBits = Codes::kBits;
     constexpr bool kPaper = Codes::kPaper;
     constexpr int kValueBits = Codes::kValueBits;
-    // kivi2 has the registers and the shared memory for 4.
-    constexpr int kBlocks = kBits == 4 ? 2 : kPaper || kValueBits == 3 ? 3 : 4;
+    // By the registers and the shared memory of a multiprocessor with 228 KB.
+    constexpr int kBlocks = kPaper ? (kBits == 2 ? 3 : 2) : (kValueBits == 2 ? 4 : 3);
+    constexpr int kNarrowBlocks = kPaper ? 3 : 4;
     switch (variant.width) {
     case 64:
-        return function<64, kBits, kPaper, kValueBits, 4>(k, v);
+        return function<64, kBits, kPaper, kValueBits, kNarrowBlocks>(k, v);
     case 128:
         return function<128, kBits, kPaper, kValueBits, kBlocks>(k, v);
     }

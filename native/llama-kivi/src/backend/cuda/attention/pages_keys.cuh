@@ -10,7 +10,7 @@ namespace {
 template <int kD, int kBits, bool kPaper, int kValueBits>
 __device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::load_queries(
     const AttentionWork& a, const QueryRows& rows, const uint8_t* k_table, const uint16_t* refined, char* shared,
-    float (&factor)[2]) const {
+    char* queries, Queries& q, float (&factor)[2]) const {
     // Maximum |q|.
     constexpr float kTop = kPaper ? 2.0f : 1024.0f;
     uint8_t* const wide = reinterpret_cast<uint8_t*>(shared);  // [D]: 4 for refined channels
@@ -40,11 +40,12 @@ __device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::load_qu
     top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, 1));
     top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, 2));
     const float lift = g < rows.n ? finite_quotient(kTop, top) : 0.0f;
+    uint4* const to = reinterpret_cast<uint4*>(queries) + lane;
 #pragma unroll
     for (int step = 0; step < kSteps; step += 2) {
         if (step / 2 % kJoinWarps == static_cast<int>(threadIdx.x / 32)) {
             const auto packed = [&](int s, int i) { return pack(value(s, i) * lift, value(s, i + 2) * lift); };
-            queries[step / 2 * 32] = {packed(step, 0), packed(step, 1), packed(step + 1, 0), packed(step + 1, 1)};
+            to[step / 2 * 32] = {packed(step, 0), packed(step, 1), packed(step + 1, 0), packed(step + 1, 1)};
         }
     }
     const float k_factor = kPaper ? 1.0f : ldexpf(1.0f, *reinterpret_cast<const int*>(k_table));
@@ -53,30 +54,39 @@ __device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::load_qu
     factor[0] = __shfl_sync(kAllLanes, back, 8 * j);
     factor[1] = __shfl_sync(kAllLanes, back, 8 * j + 4);
     __syncthreads();
+    q.shared = to;
+    if (!kQueriesShared) {
+#pragma unroll
+        for (int i = 0; i < kPairs; ++i) {
+            q.own[i] = to[i * 32];
+        }
+        __syncthreads();  // pages may be copied there
+    }
 }
 
 template <int kD, int kBits, bool kPaper, int kValueBits>
-__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::multiply_keys(const OwnRefined& refined,
+__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::multiply_keys(const Queries& q,
+                                                                                       const OwnRefined& refined,
                                                                                        const float (&factor)[2],
                                                                                        Scores& score) const {
     if (fk.group >= 64) {
         gather_refined<2>(refined);
 #pragma unroll
         for (int tile = 0; tile < kTiles; tile += 2) {
-            multiply_tiles<2>(tile, factor, score);
+            multiply_tiles<2>(q, tile, factor, score);
         }
     } else {
         gather_refined<4>(refined);
 #pragma unroll
         for (int tile = 0; tile < kTiles; ++tile) {
-            multiply_tiles<1>(tile, factor, score);
+            multiply_tiles<1>(q, tile, factor, score);
         }
     }
 }
 
 template <int kD, int kBits, bool kPaper, int kValueBits>
 template <int kAtOnce>
-__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::multiply_tiles(int first,
+__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::multiply_tiles(const Queries& q, int first,
                                                                                         const float (&factor)[2],
                                                                                         Scores& score) const {
     const unsigned* const codes = reinterpret_cast<const unsigned*>(own) + (first * kQuads + j) * kQuadWords + token;
@@ -95,15 +105,16 @@ __device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::multipl
         }
     };
     const auto multiply_pair = [&](int step, bool fine) {
-        const uint4 q = queries[step / 2 * 32];
-        multiply_step(q.x, q.y, step, fine);
+        const uint4 pair = q.pair(step / 2);
+        multiply_step(pair.x, pair.y, step, fine);
         if (step + 1 < kSteps) {
-            multiply_step(q.z, q.w, step + 1, fine);
+            multiply_step(pair.z, pair.w, step + 1, fine);
         }
     };
     static_assert(kBaseSteps % 2 == 0);
-    // Not unrolled completely: that takes more registers than a thread has.
-#pragma unroll 2
+    // With 2 bits not unrolled completely: that takes more registers than a thread has.
+    constexpr int kUnrolled = kQueriesShared ? 2 : kBaseSteps;
+#pragma unroll kUnrolled
     for (int step = 0; step < kBaseSteps; step += 2) {
         multiply_pair(step, false);
     }

@@ -9,8 +9,7 @@ namespace lk::cuda {
 namespace {
 
 constexpr int kRows = kPagesRows;
-constexpr int kTiles = 4;      // tiles of 32 tokens per page
-constexpr int kProbRow = 136;  // halves per row of probabilities, padded so that rows are in different banks
+constexpr int kTiles = 4;  // tiles of 32 tokens per page
 
 struct Kind {
     int head_size;
@@ -31,6 +30,11 @@ struct Kind {
     __host__ __device__ constexpr int value_stride() const { return value_words() + 8; }  // avoids bank conflicts
     __host__ __device__ constexpr int key_code_bytes() const { return kv::kPageTokens * code_rows() * bits / 8; }
     __host__ __device__ constexpr int value_code_bytes() const { return kv::kPageTokens * head_size * value_bits / 8; }
+    // Tokens whose probabilities are in shared memory at a time. A page of 4-bit codes leaves no room for more in a
+    // third of a multiprocessor's shared memory.
+    __host__ __device__ constexpr int prob_tokens() const { return bits == 4 ? 64 : kv::kPageTokens; }
+    // Halves per row of probabilities, padded so that rows are in different banks.
+    __host__ __device__ constexpr int prob_row() const { return prob_tokens() + 8; }
     // Probabilities are multiplied by 2^lift, so that their products with scales are normal halves and no product with
     // a zero point or minimum overflows.
     __host__ __device__ constexpr int lift() const { return paper ? 0 : rotated() ? 10 : 6; }
@@ -39,14 +43,14 @@ struct Kind {
 // Byte offsets in a warp's shared memory. Only the sizes of the scales depend on the recipe; they come last.
 struct Layout {
     int value_codes;  // after the codes of keys: blocks of 16 tokens, padded to value_stride()
-    int prob;         // half [rows, kProbRow]
+    int prob;         // half [rows, prob_row()]
     int refined;      // uint8 [4 groups, refined rows]: scales of the refined channels, then their zero points
     int key_scales;   // with zero points; the scales of values follow
 
     __host__ __device__ constexpr explicit Layout(Kind kind)
         : value_codes(kind.key_code_bytes()),
           prob(value_codes + 8 * kind.value_stride() * 4),
-          refined(prob + kRows * kProbRow * 2),
+          refined(prob + kRows * kind.prob_row() * 2),
           key_scales(refined + 2 * kTiles * kind.refined_rows()) {}
 
     __host__ __device__ int value_scales(const kv::PageFormat& k) const {

@@ -48,24 +48,36 @@ struct PageWarp {
     static constexpr int kRefined = kKind.refined();
     static constexpr int kRefinedRows = kKind.refined_rows();
     static constexpr int kOwnRefined = (kRefined + 31) / 32 > 0 ? (kRefined + 31) / 32 : 1;
-    static constexpr int kQueryBytes = (kSteps + 1) / 2 * 32 * sizeof(uint4);  // of load_queries
+    // Queries are in shared memory with 2 bits, which saves registers, and in registers with 4 bits.
+    static constexpr bool kQueriesShared = kBits == 2;
+    static constexpr int kPairs = (kSteps + 1) / 2;
+    static constexpr int kQueryBytes = kPairs * 32 * sizeof(uint4);  // of load_queries
+    static constexpr int kProbTokens = kKind.prob_tokens();
+    static constexpr int kProbRow = kKind.prob_row();
+    struct Queries {
+        // From [step / 2, lane]: row g, code rows of quads 4 step + j, channels 0 and 2, then 1 and 3, of two steps.
+        const uint4* shared;
+        uint4 own[kQueriesShared ? 1 : kPairs];
+
+        __device__ __forceinline__ uint4 pair(int i) const { return kQueriesShared ? shared[i * 32] : own[i]; }
+    };
     using Scores = float[kTiles][4][2];  // of tokens 8 (4 tile + t) + token, rows 2 j and 2 j + 1
 
     const kv::PageFormat& fk;
     const kv::PageFormat& fv;
     char* own;         // the warp's part of shared memory
     int value_scales;  // offset in `own`
-    uint4* queries;    // from [step / 2, lane], shared by the thread block: row g, code rows of quads 4 step + j,
-                       // channels 0 and 2, then 1 and 3, of two steps
     int lane;
     int g;
     int j;
     int token;  // of row g of a step, in 8: the bits of g with the lowest two exchanged. Probabilities of tokens 4 p
                 // and 4 p + 2, 4 p + 1 and 4 p + 3 are then side by side, in the order of codes in a word of values.
 
-    // Stage "load queries". factor: converts products with queries of rows 2 j and 2 j + 1 to base-2 scores.
+    // Stage "load queries". queries: kQueryBytes of shared memory after the pages; without kQueriesShared, anywhere.
+    // factor: converts products with queries of rows 2 j and 2 j + 1 to base-2 scores.
     __device__ __forceinline__ void load_queries(const AttentionWork& a, const QueryRows& rows, const uint8_t* k_table,
-                                                 const uint16_t* refined, char* shared, float (&factor)[2]) const;
+                                                 const uint16_t* refined, char* shared, char* queries, Queries& q,
+                                                 float (&factor)[2]) const;
 
     // Stage "load page": keys and values separately.
     __device__ __forceinline__ void fetch_keys(const uint8_t* page) const {
@@ -108,7 +120,7 @@ struct PageWarp {
     }
 
     // Stage "scores", without the factor. factor: that of load_queries.
-    __device__ __forceinline__ void multiply_keys(const OwnRefined& refined, const float (&factor)[2],
+    __device__ __forceinline__ void multiply_keys(const Queries& q, const OwnRefined& refined, const float (&factor)[2],
                                                   Scores& score) const;
 
     // Stage "mask": masks tokens outside the run, sinks, and tokens before a row's window.
@@ -139,7 +151,7 @@ struct PageWarp {
     }
 
     // Stage "softmax update": turns scores into unnormalized probabilities times 2^(lift - place), which compensates
-    // the place of each token's code, and stores them in shared memory.
+    // the place of each token's code.
     __device__ __forceinline__ void update_softmax(const float (&factor)[2], Scores& score, PageOutput<kD>& o) const {
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
@@ -175,15 +187,13 @@ struct PageWarp {
             }
             o.sum[e] += (total[0] + 16 * total[1]) * power2(place - kLift);
         }
-        unsigned* const prob = reinterpret_cast<unsigned*>(own + kAt.prob);
-#pragma unroll
-        for (int t = 0; t < 4 * kTiles; ++t) {
-            prob[g * (kProbRow / 2) + 4 * t + j] = transpose(pack(score[t / 4][t % 4][0], score[t / 4][t % 4][1]));
+        if (kProbTokens == kv::kPageTokens) {
+            store_probabilities(score, 0);
         }
     }
 
-    // Stage "values".
-    __device__ __forceinline__ void add_values(PageOutput<kD>& o) const;
+    // Stage "values". score: probabilities.
+    __device__ __forceinline__ void add_values(const Scores& score, PageOutput<kD>& o) const;
 
     // Stage "merge": merges the warps of a thread block. Called by all its threads.
     __device__ __forceinline__ void merge_warps(const AttentionWork& a, const QueryRows& rows, const uint8_t* v_table,
@@ -211,7 +221,17 @@ struct PageWarp {
     }
 
 private:
-    using Weights = unsigned[4][2];  // of tokens 64 h + 16 j + 4 p + (0, 2), then (1, 3), for one h
+    // Stores probabilities of the kProbTokens tokens from 64 h on.
+    __device__ __forceinline__ void store_probabilities(const Scores& score, int h) const {
+        unsigned* const prob = reinterpret_cast<unsigned*>(own + kAt.prob) + g * (kProbRow / 2) + j;
+#pragma unroll
+        for (int i = 0; i < kProbTokens / 8; ++i) {
+            const float(&x)[2] = score[2 * h + i / 4][i % 4];
+            prob[4 * i] = transpose(pack(x[0], x[1]));
+        }
+    }
+
+    using Weights = unsigned[4][2];  // of tokens 64 h + 16 j + 4 p + (0, 2), then (1, 3)
 
     // Copies the scales of a page, at most kMost bytes. to, from: offsets in `own` and in the page.
     template <int kMost>
@@ -236,7 +256,8 @@ private:
 
     // multiply_keys for kAtOnce tiles of one token group.
     template <int kAtOnce>
-    __device__ __forceinline__ void multiply_tiles(int first, const float (&factor)[2], Scores& score) const;
+    __device__ __forceinline__ void multiply_tiles(const Queries& q, int first, const float (&factor)[2],
+                                                   Scores& score) const;
 
     // Adds the products of a step with w0, the word of `token` (with 4 bits also w1, the next one): row r of dot has
     // those with the lowest r + 1 codes of each byte (with 4 bits, rows g with those of w0, rows g + 8 of w1). A mask

@@ -21,59 +21,59 @@ struct Four {
     }
 };
 
-// The bytes of a channel group of four tokens, each of which has one byte per group.
-__device__ __forceinline__ unsigned bytes_of_group(const char* tokens, int n_groups, int group) {
-    if (n_groups == 1) {
-        return *reinterpret_cast<const unsigned*>(tokens);
-    }
-    if (n_groups == 2) {
-        const uint2 pairs = *reinterpret_cast<const uint2*>(tokens);
-        return __byte_perm(pairs.x, pairs.y, group == 0 ? 0x6420 : 0x7531);
+// Reads the bytes of a channel group of 16 tokens, each of which has one byte per group.
+__device__ __forceinline__ void bytes_of_group(const char* tokens, int n_groups, int group, unsigned (&words)[4]) {
+    if (n_groups <= 2) {
+        const uint4* const from = reinterpret_cast<const uint4*>(tokens);
+        const uint4 x = from[0];
+        const uint4 y = from[n_groups - 1];
+        const unsigned select = n_groups == 1 ? 0x3210 : 0x6420 + group * 0x1111;
+        words[0] = __byte_perm(x.x, x.y, select);
+        words[1] = n_groups == 1 ? x.y : __byte_perm(x.z, x.w, select);
+        words[2] = n_groups == 1 ? x.z : __byte_perm(y.x, y.y, select);
+        words[3] = n_groups == 1 ? x.w : __byte_perm(y.z, y.w, select);
+        return;
     }
     const uint8_t* const bytes = reinterpret_cast<const uint8_t*>(tokens) + group;
-    return bytes[0] | static_cast<unsigned>(bytes[n_groups]) << 8 | static_cast<unsigned>(bytes[2 * n_groups]) << 16 |
-           static_cast<unsigned>(bytes[3 * n_groups]) << 24;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+        const uint8_t* const four = bytes + 4 * i * n_groups;
+        words[i] = four[0] | static_cast<unsigned>(four[n_groups]) << 8 |
+                   static_cast<unsigned>(four[2 * n_groups]) << 16 | static_cast<unsigned>(four[3 * n_groups]) << 24;
+    }
 }
 
 template <int kD, int kBits, bool kPaper, int kValueBits>
-__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::add_values(PageOutput<kD>& o) const {
-    if constexpr (kRotated) {
-        float zero[4] = {0, 0, 0, 0};  // stays so
+__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::add_values(const Scores& score,
+                                                                                    PageOutput<kD>& o) const {
 #pragma unroll
-        for (int h = 0; h < 2; ++h) {
-            Weights b;
-            fold_value_scales(h, 0, b, zero, o.shift);
-#pragma unroll
-            for (int unit = 0; unit < kD / 32; ++unit) {
-                multiply_values(unit, h, b, o);
-            }
+    for (int h = 0; h < 2; ++h) {
+        if (kProbTokens < kv::kPageTokens) {
+            __syncwarp();  // all lanes are done with the other half
+            store_probabilities(score, h);
+            __syncwarp();
         }
-    } else {
-        Weights b[2];
+        Weights b;
 #pragma unroll
         for (int unit = 0; unit < kD / 32; ++unit) {
-            if (unit == 0 || 32 * unit % fv.group == 0) {
-                const int channel_group = 32 * unit / fv.group;
+            if (unit == 0 || (!kRotated && 32 * unit % fv.group == 0)) {
+                const int channel_group = kRotated ? 0 : 32 * unit / fv.group;
                 float zero[4] = {0, 0, 0, 0};
+                fold_value_scales(h, channel_group, b, zero, o.shift);
+                if (!kRotated) {
+                    // Adds to the channels of the group; all channels of a group get the same.
 #pragma unroll
-                for (int h = 0; h < 2; ++h) {
-                    fold_value_scales(h, channel_group, b[h], zero, o.shift);
-                }
-                // Adds to the channels of the group; all channels of a group get the same.
+                    for (int n = 0; n < kD / 16; ++n) {
+                        if (n >= 2 * unit && 16 * n / fv.group == channel_group) {
 #pragma unroll
-                for (int n = 0; n < kD / 16; ++n) {
-                    if (n >= 2 * unit && 16 * n / fv.group == channel_group) {
-#pragma unroll
-                        for (int k = 0; k < 4; ++k) {
-                            o.out[n][k] += zero[k] * (kPaper ? 1.0f : 0.25f);
+                            for (int k = 0; k < 4; ++k) {
+                                o.out[n][k] += zero[k] * (kPaper ? 1.0f : 0.25f);
+                            }
                         }
                     }
                 }
             }
-#pragma unroll
-            for (int h = 0; h < 2; ++h) {
-                multiply_values(unit, h, b[h], o);
-            }
+            multiply_values(unit, h, b, o);
         }
     }
 }
@@ -127,15 +127,19 @@ __device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::fold_va
                                                                                            float (&shift)[4]) const {
     const unsigned* const prob = reinterpret_cast<const unsigned*>(own + kAt.prob);
     const int token = 64 * h + 16 * j;
-    const uint4* const row = reinterpret_cast<const uint4*>(prob + g * (kProbRow / 2) + token / 2);
+    const uint4* const row = reinterpret_cast<const uint4*>(prob + g * (kProbRow / 2) + token % kProbTokens / 2);
     const uint4 first = row[0];
     const uint4 second = row[1];
     const unsigned p[8] = {first.x, first.y, first.z, first.w, second.x, second.y, second.z, second.w};
-    uint4 scales{};
+    unsigned scales[4] = {};
+    unsigned zeros[4] = {};
     if (kRotated) {
-        scales = *reinterpret_cast<const uint4*>(own + value_scales + token);
+        bytes_of_group(own + value_scales + token, 1, 0, scales);
+    } else if (!kPaper) {
+        const char* const from = own + value_scales + token * fv.scale_groups;
+        bytes_of_group(from, fv.scale_groups, channel_group, scales);
+        bytes_of_group(from + (fv.zeros_offset - fv.scales_offset), fv.scale_groups, channel_group, zeros);
     }
-    const unsigned scale_words[4] = {scales.x, scales.y, scales.z, scales.w};
 #pragma unroll
     for (int quad = 0; quad < 4; ++quad) {
         const unsigned p0 = p[2 * quad];
@@ -143,8 +147,8 @@ __device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::fold_va
         const int place = kBits == 2 ? 2 * quad : quad / 2 * 4;
         const unsigned one = 0x00010001u << place;
         if (kRotated) {
-            b[quad][0] = times(p0, even_scales(scale_words[quad]));
-            b[quad][1] = times(p1, odd_scales(scale_words[quad]));
+            b[quad][0] = times(p0, even_scales(scales[quad]));
+            b[quad][1] = times(p1, odd_scales(scales[quad]));
             const unsigned twice = kTwiceMiddle * one;
             multiply(shift, twice, twice, twice, twice, b[quad][0], b[quad][1]);
             continue;
@@ -161,14 +165,11 @@ __device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::fold_va
             multiply(zero, one, one, one, one, times(p0, high_halves(w0, w2)), times(p1, high_halves(w1, w3)));
             continue;
         }
-        const char* const from = own + value_scales + (token + 4 * quad) * fv.scale_groups;
-        const unsigned scale = bytes_of_group(from, fv.scale_groups, channel_group);
-        const unsigned z = bytes_of_group(from + (fv.zeros_offset - fv.scales_offset), fv.scale_groups, channel_group);
-        unsigned zeros[2];
-        zeros_to_halves(z, zeros);
-        b[quad][0] = times(p0, even_scales(scale));
-        b[quad][1] = times(p1, odd_scales(scale));
-        multiply(zero, one, one, one, one, times(b[quad][0], zeros[0]), times(b[quad][1], zeros[1]));
+        unsigned z[2];
+        zeros_to_halves(zeros[quad], z);
+        b[quad][0] = times(p0, even_scales(scales[quad]));
+        b[quad][1] = times(p1, odd_scales(scales[quad]));
+        multiply(zero, one, one, one, one, times(b[quad][0], z[0]), times(b[quad][1], z[1]));
     }
 }
 
