@@ -25,7 +25,7 @@ internal static class BatchedBenchCommand
         var common = new CommonOptions();
         var prompts = new Option<string>("--n-prompt", "-npp") { Description = "Tokens per prompt, such as 128,512", DefaultValueFactory = _ => "128" };
         var generates = new Option<string>("--n-gen", "-ntg") { Description = "Tokens generated after each prompt", DefaultValueFactory = _ => "32" };
-        var batches = new Option<string>("--n-parallel", "-npl") { Description = "Number of sequences, such as 1,8,32", DefaultValueFactory = _ => "1,8" };
+        var batches = new Option<string>("--n-parallel", "-npl", "--parallel") { Description = "Number of sequences, such as 1,8,32", DefaultValueFactory = _ => "1,8" };
         var types = new Option<string>("--kv-cache") { Description = "KV cache types, such as f16,kivi2", DefaultValueFactory = _ => "f16,kivi2" };
         var output = new Option<string>("--output-format") { Description = "Output format: md or jsonl", DefaultValueFactory = _ => "md" };
         output.AcceptOnlyFromAmong("md", "jsonl");

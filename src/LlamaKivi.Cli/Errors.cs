@@ -60,7 +60,7 @@ internal static partial class Errors
     private static readonly Dictionary<string, string> Options = new(StringComparer.Ordinal)
     {
         ["ContextSize"] = "-c",
-        ["SeqMax"] = "-npl",
+        ["SeqMax"] = "--parallel",
         ["Threads"] = "-t",
         ["GpuLayerCount"] = "-ngl",
         ["BatchInvariant"] = "--batch-invariant",

@@ -29,6 +29,7 @@ internal static class EvalCommand
         var stop = new Option<string>("--stop") { Description = "Stop string", DefaultValueFactory = _ => "\\n" };
         var context = NumberOptions.Whole("--ctx-size", "-c", "Maximum tokens per row, prompt and generated tokens together", 1, NumberOptions.MostTokens, 2048);
         var parallel = NumberOptions.Whole("--n-parallel", "-npl", "Rows scored in parallel", 1, 4096, 8);
+        parallel.Aliases.Add("--parallel");
         var types = new Option<string>("--kv-cache") { Description = "KV cache types; differences are from the first", DefaultValueFactory = _ => "f16,q8_0,q4_0,kivi4,kivi2,kivi2-paper" };
         var output = new Option<string?>("--output", "-o") { Description = "Folder for every row's output, TASK-CACHE.jsonl; an interrupted run resumes from it" };
         var command = new Command("eval", "Score a task for several KV cache types");

@@ -18,6 +18,7 @@ internal static class GenerationCommand
         var count = NumberOptions.Whole("--n-predict", "-n", "Tokens written after each prompt", 1, NumberOptions.MostTokens, 1024);
         var checkpoints = new Option<string>("--at") { Description = "Token counts at which agreement is reported, beside the last", DefaultValueFactory = _ => "64,256,1024" };
         var parallel = NumberOptions.Whole("--n-parallel", "-npl", "Texts written in parallel", 1, 4096, 16);
+        parallel.Aliases.Add("--parallel");
         var types = new Option<string>("--kv-cache") { Description = $"KV cache types; {CommonOptions.VariantHint}", DefaultValueFactory = _ => "f16,q8_0,q4_0,kivi4,kivi2,kivi4-paper,kivi2-paper" };
         var command = new Command("generation", "Measure how long greedy texts depart from those of an f16 cache, by KV cache type");
         CommonOptions.Add(command, [common.Model, file, prompts, length, count, checkpoints, parallel, types, .. common.Context, common.Json]);

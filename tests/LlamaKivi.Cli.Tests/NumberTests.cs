@@ -79,7 +79,18 @@ public sealed class NumberTests
     [InlineData("KvCache.Group is 48; types that fit for KvCache.TypeK: f16", "--kv-group is 48; types that fit for --kv-cache: f16")]
     [InlineData("KvCache.ResidualType q8_0; KvCache.Residual 3; KvCache.Undo 2, KvCache.RefinedEighths 3", "--kv-residual-type q8_0; --kv-residual 3; --kv-undo 2, --kv-refined 3")]
     [InlineData("raise the budget (KvCache.MemoryBudget); KvCache.Undo is 65", "raise the budget (--kv-memory); --kv-undo is 65")]
-    [InlineData("Threads is 2000; GpuLayerCount is -2; SeqMax", "-t is 2000; -ngl is -2; -npl")]
+    [InlineData("Threads is 2000; GpuLayerCount is -2; SeqMax", "-t is 2000; -ngl is -2; --parallel")]
     [InlineData("cannot open '/Threads/ContextSize.gguf'", "cannot open '/Threads/ContextSize.gguf'")]
     public void Messages_speak_of_options(string message, string expected) => Assert.Equal(expected, Errors.Words(message));
+
+    [Theory]
+    [InlineData("serve")]
+    [InlineData("batched-bench")]
+    [InlineData("eval")]
+    [InlineData("generation")]
+    public void Commands_of_many_sequences_have_the_option_that_messages_name(string command)
+    {
+        string option = Errors.Words("SeqMax");
+        Assert.Contains(Root.Subcommands.Single(c => c.Name == command).Options, o => o.Name == option || o.Aliases.Contains(option));
+    }
 }
