@@ -1,10 +1,10 @@
 // Attention of few query rows over whole pages of codes, on tensor cores. Decoding spends most of its attention time
 // here.
 //
-// Each warp processes its own pages; warps synchronize only at the end. Codes are not dequantized: two masked codes of
-// a word are read as subnormal halves (code * 4^place * 2^-24), which tensor cores multiply exactly. Scales are folded
-// into the other operand: into q for keys, into the probabilities for values. Powers of two are applied at the end.
-// mma.m16n8k16 multiplies 16 tokens (or channels) by 8 query rows. With g = lane / 4 and j = lane % 4:
+// Each warp processes its own pages; warps synchronize only at the end. Codes are not dequantized: masked codes of two
+// bytes of a word are read as subnormal halves (code * 4^place * 2^-24), which tensor cores multiply exactly. Scales
+// are folded into the other operand: into q for keys, into the probabilities for values. Powers of two are applied at
+// the end. mma.m16n8k16 multiplies 16 tokens (or channels) by 8 query rows. With g = lane / 4 and j = lane % 4:
 //   keys    a step covers 16 code rows; lane j reads quad j. A word of 2-bit codes holds tokens i, 8 + i, 16 + i and
 //           24 + i of its tile. Lanes g have i = `token`, and end with the scores of tokens 8 t + i for rows 2 j and
 //           2 j + 1.
@@ -106,11 +106,28 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kern
     after_previous();
 }
 
+// Shared memory of a thread block while it reads pages.
+template <class Warp>
+constexpr int block_bytes(const kv::PageFormat& k, const kv::PageFormat& v) {
+    return kJoinWarps * Warp::kAt.bytes(k, v) + (Warp::kQueriesShared ? Warp::kQueryBytes : 0);
+}
+
+// Whether n thread blocks of a type's own recipe fit into a multiprocessor of compute capability 9.0.
+template <class Warp>
+constexpr bool fits(lk_cache_type type, int n) {
+    const kv::Recipe recipe = kv::own_recipe(type);
+    const int bytes = block_bytes<Warp>(kv::make_page_format(type, kv::Side::keys, 128, recipe),
+                                        kv::make_page_format(type, kv::Side::values, 128, recipe));
+    return n * (bytes + 1024) <= 228 * 1024;  // CUDA takes 1 KB of each block
+}
+static_assert(fits<PageWarp<128, 2, false, 2>>(LK_CACHE_KIVI2, 4));
+static_assert(fits<PageWarp<128, 2, false, 3>>(LK_CACHE_KIVI3, 3));
+static_assert(fits<PageWarp<128, 4, false, 4>>(LK_CACHE_KIVI4, 3));
+
 template <int kD, int kBits, bool kPaper, int kValueBits, int kBlocks>
 AttentionFunction function(const kv::PageFormat& k, const kv::PageFormat& v) {
     const int joined = join_bytes(kRows, kD);
-    using Warp = PageWarp<kD, kBits, kPaper, kValueBits>;
-    const int pages = kJoinWarps * Warp::kAt.bytes(k, v) + (Warp::kQueriesShared ? Warp::kQueryBytes : 0);
+    const int pages = block_bytes<PageWarp<kD, kBits, kPaper, kValueBits>>(k, v);
     return {reinterpret_cast<const void*>(attention_pages_kernel<kD, kBits, kPaper, kValueBits, kBlocks>),
             joined > pages ? joined : pages};
 }
@@ -120,7 +137,7 @@ AttentionFunction function_of_width(const AttentionVariant& variant, const kv::P
     constexpr int kBits = Codes::kBits;
     constexpr bool kPaper = Codes::kPaper;
     constexpr int kValueBits = Codes::kValueBits;
-    // By the registers and the shared memory of a multiprocessor with 228 KB.
+    // As many as fit; see `fits`.
     constexpr int kBlocks = kPaper ? (kBits == 2 ? 3 : 2) : (kValueBits == 2 ? 4 : 3);
     constexpr int kNarrowBlocks = kPaper ? 3 : 4;
     switch (variant.width) {

@@ -113,7 +113,7 @@ __device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::multipl
     };
     static_assert(kBaseSteps % 2 == 0);
     // With 2 bits not unrolled completely: that takes more registers than a thread has.
-    constexpr int kUnrolled = kQueriesShared ? 2 : kBaseSteps;
+    constexpr int kUnrolled = !kQueriesShared ? kBaseSteps : kD > 64 ? 2 : 1;
 #pragma unroll kUnrolled
     for (int step = 0; step < kBaseSteps; step += 2) {
         multiply_pair(step, false);

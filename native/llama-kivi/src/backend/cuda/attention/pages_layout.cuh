@@ -53,10 +53,10 @@ struct Layout {
           refined(prob + kRows * kind.prob_row() * 2),
           key_scales(refined + 2 * kTiles * kind.refined_rows()) {}
 
-    __host__ __device__ int value_scales(const kv::PageFormat& k) const {
+    __host__ __device__ constexpr int value_scales(const kv::PageFormat& k) const {
         return key_scales + static_cast<int>(k.page_bytes - k.scales_offset);
     }
-    __host__ __device__ int bytes(const kv::PageFormat& k, const kv::PageFormat& v) const {
+    __host__ __device__ constexpr int bytes(const kv::PageFormat& k, const kv::PageFormat& v) const {
         return value_scales(k) + static_cast<int>(v.page_bytes - v.scales_offset);
     }
 };

@@ -126,17 +126,17 @@ __device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::fold_va
                                                                                            Weights& b, float (&zero)[4],
                                                                                            float (&shift)[4]) const {
     const unsigned* const prob = reinterpret_cast<const unsigned*>(own + kAt.prob);
-    const int token = 64 * h + 16 * j;
-    const uint4* const row = reinterpret_cast<const uint4*>(prob + g * (kProbRow / 2) + token % kProbTokens / 2);
+    const int first_token = 64 * h + 16 * j;
+    const uint4* const row = reinterpret_cast<const uint4*>(prob + g * (kProbRow / 2) + first_token % kProbTokens / 2);
     const uint4 first = row[0];
     const uint4 second = row[1];
     const unsigned p[8] = {first.x, first.y, first.z, first.w, second.x, second.y, second.z, second.w};
     unsigned scales[4] = {};
     unsigned zeros[4] = {};
     if (kRotated) {
-        bytes_of_group(own + value_scales + token, 1, 0, scales);
+        bytes_of_group(own + value_scales + first_token, 1, 0, scales);
     } else if (!kPaper) {
-        const char* const from = own + value_scales + token * fv.scale_groups;
+        const char* const from = own + value_scales + first_token * fv.scale_groups;
         bytes_of_group(from, fv.scale_groups, channel_group, scales);
         bytes_of_group(from + (fv.zeros_offset - fv.scales_offset), fv.scale_groups, channel_group, zeros);
     }
@@ -154,7 +154,7 @@ __device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::fold_va
             continue;
         }
         if (kPaper) {
-            const int s = (token + 4 * quad) * fv.scale_groups + channel_group;
+            const int s = (first_token + 4 * quad) * fv.scale_groups + channel_group;
             const unsigned* const from = reinterpret_cast<const unsigned*>(own + value_scales) + s;
             const unsigned w0 = from[0];
             const unsigned w1 = from[fv.scale_groups];
