@@ -81,5 +81,47 @@ TEST_F(CudaOperations, InvariantProductsDoNotDependOnTheBatch) {
     }
 }
 
+// Batches of a prompt's size: tiles of 256 tokens on GPUs with their shared memory, and two or four thread blocks for
+// the tiles left over by the last wave of an H200.
+TEST_F(CudaOperations, InvariantProductsOfManyTokens) {
+    constexpr int kMost = 10900;
+    constexpr int kPart = 128;
+    constexpr int kColumns = 1056;  // segments of 9, 9, 9 and 6 chunks
+    const Tensor first = random_tensor(WeightType::F16, 37, kColumns);
+    const Tensor second = random_tensor(WeightType::F16, 270, kColumns);
+    const std::vector<float> x = random_floats(static_cast<size_t>(kMost) * kColumns);
+    const std::vector<float> before = random_floats(static_cast<size_t>(kMost) * 270);
+    const Buffer<float> device_x = upload(x);
+    // Rows [0, n), at most n_each at a time.
+    const auto multiply = [&](int n, int n_each) {
+        Buffer<float> y = upload(std::vector<float>(static_cast<size_t>(n) * 37, std::nanf("")));
+        Buffer<float> added = upload({before.begin(), before.begin() + n * 270});
+        for (int row = 0; row < n; row += n_each) {
+            const Product products[] = {{&first, y.data() + row * 37}, {&second, added.data() + row * 270, true}};
+            invariant_backend_->matmul(Rows::plain(device_x.data() + static_cast<size_t>(row) * kColumns),
+                                       std::min(n_each, n - row), products);
+        }
+        invariant_backend_->finish();
+        return std::pair{download(y), download(added)};
+    };
+    const auto parts = multiply(kMost, kPart);
+    const auto known = multiply(kPart, kPart);
+    EXPECT_LT(test::worse(product_error(first, x, kPart, {}, known.first),
+                          product_error(second, x, kPart, before, known.second)),
+              5e-4);
+    EXPECT_TRUE(std::equal(known.second.begin(), known.second.end(), parts.second.begin()));
+    for (const int n : {300, 2048, 8500, kMost}) {
+        const auto whole = multiply(n, n);
+        int n_different = 0;
+        for (int i = 0; i < n * 37; ++i) {
+            n_different += whole.first[i] != parts.first[i];
+        }
+        for (int i = 0; i < n * 270; ++i) {
+            n_different += whole.second[i] != parts.second[i];
+        }
+        EXPECT_EQ(n_different, 0) << n << " rows of x";
+    }
+}
+
 }  // namespace
 }  // namespace lk

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "backend/cuda/plan/matmul_launch.h"
+#include "backend/cuda/plan/ordered_plan.h"
 #include "backend/cuda/plan/rows_form.h"
 #include "kv_helpers.h"
 #include "weight_rows.h"
@@ -145,32 +146,6 @@ TEST(MatmulPlan, InvariantKernelsSumInOneOrder) {
     EXPECT_EQ(tile_columns(WeightType::Q4_K, 163 << 10), 64) << "an A100's shared memory";
 }
 
-// The segments cover the chunks of a row in order, and do not depend on the number of tokens.
-TEST(MatmulPlan, SegmentsOfARowAreFixed) {
-    for (const int n_cols : {8, 32, 256, 264, 4096, 11008, 16384}) {
-        const OrderedPlan one = OrderedPlan::of(32, n_cols, 1, kH200);
-        EXPECT_EQ(one.begin_of(0), 0);
-        EXPECT_EQ(one.end_of(OrderedPlan::kSegments - 1), (n_cols + 31) / 32);
-        for (const int n : kAllTokens) {
-            for (const int row_blocks : {1, 32, 86, 1002}) {
-                const OrderedPlan plan = OrderedPlan::of(row_blocks, n_cols, n, kH200);
-                for (int s = 0; s < OrderedPlan::kSegments; ++s) {
-                    EXPECT_EQ(plan.begin_of(s), one.begin_of(s));
-                    EXPECT_LE(plan.begin_of(s), plan.end_of(s));
-                }
-                EXPECT_EQ(OrderedPlan::kSegments % plan.parts, 0);
-                EXPECT_LE(plan.n_stages * OrderedPlan::stage_bytes(plan.columns), kH200.shared_bytes);
-            }
-        }
-    }
-    EXPECT_EQ(OrderedPlan::of(32, 4096, 64, kH200).slots(), 4) << "four parts, one segment each";
-    EXPECT_EQ(OrderedPlan::of(64, 4096, 64, kH200).slots(), 3) << "the first of two parts adds its segments";
-    EXPECT_EQ(OrderedPlan::of(100, 4096, 64, kH200).slots(), 0);
-    // The smallest shared memory of compute capability 8.x.
-    const OrderedPlan small = OrderedPlan::of(32, 4096, 300, {84, 99 << 10});
-    EXPECT_LE(small.n_stages * OrderedPlan::stage_bytes(small.columns), 99 << 10);
-}
-
 TEST(MatmulPlan, BlocksOfRowsFollowEachOther) {
     FewProducts products{};
     products.count = 3;
@@ -200,6 +175,9 @@ TEST(MatmulPlan, TilesShareTheDevice) {
             EXPECT_LE(plan.shared_bytes, kH200.shared_bytes);
             EXPECT_EQ(plan.shared_bytes, plan.n_stages * TileStep::of(type).stage_bytes(column_tiles(n)));
             EXPECT_EQ(plan.n_sums(), size_t{2} * 132 * 128 * 64);
+            const Processors larger{132, 1 << 20};
+            EXPECT_EQ(plan_tiles(type, products, 2304, n, larger).n_stages, plan.n_stages)
+                << "kernels are compiled for at most the stages that fit in an H200";
         }
     }
 }

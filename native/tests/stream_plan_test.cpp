@@ -8,6 +8,7 @@
 #include "backend/cuda/matmul/stream_pieces.h"
 #include "backend/cuda/plan/weight_dispatch.h"
 #include "base/error.h"
+#include "lane_fibers.h"
 #include "weight_rows.h"
 
 namespace lk::cuda {
@@ -36,35 +37,38 @@ struct Token {
     Token(WeightType type, const std::vector<float>& x)
         : values(x), shared(StreamActivations::bytes(type, static_cast<int>(x.size()))) {
         const int n = static_cast<int>(x.size());
-        std::vector<int> uses(shared.size());
-        const auto put = [&](int at, const void* from, int size) {
-            std::memcpy(shared.data() + at, from, size);
-            for (int k = 0; k < size; ++k) {
-                EXPECT_EQ(uses[at + k]++, 0) << weight_type_traits(type)->name << ", byte " << at + k;
-            }
-        };
+        Bytes row(4 * x.size());
+        std::vector<Floats2> blocks;
         if (is_float(type)) {
-            for (int i = 0; i < n; i += 4) {
-                put(StreamActivations::offset(type, i), &x[i], 16);
-            }
-            return;
+            std::memcpy(row.data(), x.data(), 4 * x.size());
         }
-        for (int begin = 0; begin < n; begin += kBlock) {
+        for (int begin = 0; begin < n && !is_float(type); begin += kBlock) {
             float largest = 0;
             for (int i = begin; i < begin + kBlock; ++i) {
                 largest = std::max(largest, std::fabs(x[i]));
             }
             const float scale = largest / 127;
-            float sum = 0;
+            const float inverse = 127 / largest;
+            int sum = 0;
             for (int i = begin; i < begin + kBlock; ++i) {
-                const auto code = static_cast<int8_t>(std::lround(x[i] / scale));
-                put(StreamActivations::offset(type, i), &code, 1);
+                const auto code = static_cast<int8_t>(std::nearbyint(x[i] * inverse));
+                std::memcpy(row.data() + i, &code, 1);
                 values[i] = scale * code;
-                sum += values[i];
+                sum += code;
             }
-            const float pair[] = {scale, sum};
-            put(StreamActivations::blocks_offset(type, n) + begin / kBlock * 8, pair, 8);
+            blocks.push_back({{scale, scale * static_cast<float>(sum)}});
         }
+        dispatch("test", type, [&](auto t) {
+            constexpr WeightType kType = decltype(t)::value;
+            constexpr int kThreads = StreamStep::kWarps * 32;
+            if constexpr (stream_piece(kType) > 0) {
+                const SharedBytes to(shared.data());
+                for (int thread = 0; thread < kThreads; ++thread) {
+                    load_token<kType, kThreads>(thread, n, reinterpret_cast<const Words4*>(row.data()), blocks.data(),
+                                                to, to + StreamActivations::blocks_offset(type, n));
+                }
+            }
+        });
     }
 
     std::vector<float> values;
@@ -99,8 +103,8 @@ void multiply(const FewProducts& products, const StreamPlan& plan, size_t row_by
     using Piece = StreamPiece<kType>;
     constexpr StreamStep kStep = StreamStep::of(kType);
     constexpr int kRows = StreamStep::kRows;
-    const uint8_t* const x = token.shared.data();
-    const uint8_t* const blocks = x + StreamActivations::blocks_offset(kType, n_cols);
+    const SharedBytes x(token.shared.data());
+    const SharedBytes blocks = x + StreamActivations::blocks_offset(kType, n_cols);
     const int n_pieces = n_cols / stream_piece(kType);
     for (int block = 0; block < plan.n_blocks; ++block) {
         float partial[StreamStep::kWarps][kRows];
@@ -108,70 +112,101 @@ void multiply(const FewProducts& products, const StreamPlan& plan, size_t row_by
         std::deque<std::function<void()>> after;  // what the warps do when all of them are done
         for (int warp = 0; warp < StreamStep::kWarps; ++warp) {
             Bytes ring(kStep.warp_bytes());
-            Copies copies;
-            StreamCursor<kType> at(products, plan, row_bytes, block, warp);
-            StreamCursor<kType> fetched = at;
+            Copies pending;
+            std::vector<StreamCursor<kType>> at;
+            std::vector<StreamCopies<kType>> copies;
+            for (int lane = 0; lane < 32; ++lane) {
+                at.emplace_back(products, plan, block, warp, lane);
+                copies.emplace_back(at[lane], static_cast<unsigned>(row_bytes));
+            }
             int left = plan.steps(block, warp);
-            const auto fetch = [&](bool more, int r, uint8_t* stage) {
-                for (int lane = 0; lane < 32 && more; ++lane) {
-                    fetched.for_each_copy(r, lane, stage, [&](uint8_t* to, const uint8_t* from) {
-                        check(from);
-                        ASSERT_GE(to, ring.data());
-                        ASSERT_LE(to + 16, ring.data() + ring.size());
-                        copies.add(to, from);
+            const auto fetch = [&](bool more, uint8_t* stage) {
+                for (int lane = 0; lane < 32; ++lane) {
+                    uint8_t* const first = stage + copies[lane].stage_offset();
+                    copies[lane].for_each(more, [&](bool wanted, int to, const uint8_t* from) {
+                        if (wanted) {
+                            check(from);
+                            ASSERT_LE(first + to + 16, stage + kStep.stage_bytes());
+                            pending.add(first + to, from);
+                        }
                     });
+                    if (kStep.align < 16 && lane % 16 == 0) {
+                        SharedBytes(first).write(kStep.start_offset(), copies[lane].start());
+                    }
+                    copies[lane].next_step();
                 }
-                copies.commit();
+                pending.commit();
             };
             for (int s = 0; s < kStep.stages; ++s) {
-                for (int r = 0; r < kRows; ++r) {
-                    fetch(left > s, r, ring.data() + s * kStep.stage_bytes());
-                }
-                fetched.advance();
+                fetch(left > s, ring.data() + s * kStep.stage_bytes());
             }
-            const auto store = [&products](const StreamCursor<kType>& cursor, int r, float total) {
-                cursor.store(r, [&](int which, int row) {
+            const auto store = [&products](const StreamCursor<kType>& cursor, float total) {
+                cursor.store([&](int which, int row) {
                     EXPECT_TRUE(std::isnan(products.y[which][row])) << "written twice";
                     products.y[which][row] = total;
                 });
             };
-            float sum[kRows] = {};
-            bool begun = at.at_first_step();
-            for (int stage = 0; left > 0; at.advance(), --left, stage = (stage + 1) % kStep.stages) {
-                uint8_t* const from = ring.data() + stage * kStep.stage_bytes();
-                copies.wait(kRows * (kStep.stages - 1));
-                for (int r = 0; r < kRows; ++r) {
-                    const int n_lanes = std::min(32, n_pieces - at.step() * 32);
-                    for (int lane = 0; lane < n_lanes; ++lane) {
-                        Piece piece;
-                        piece.load(from + r * kStep.pitch + at.start(r), lane);
-                        sum[r] += piece.dot(typename Piece::X(x, blocks, at.step(), lane), lane);
-                    }
-                    std::fill_n(from + r * kStep.pitch, kStep.pitch, uint8_t{0xff});
-                    fetch(left > kStep.stages, r, from);
+            float sums[32][kRows] = {};
+            const auto total_of = [&sums](int r) {
+                float total = 0;
+                for (const auto& sum : sums) {
+                    total += sum[r];
                 }
-                fetched.advance();
-                if (at.ends_pair() || left == 1) {
-                    for (int r = 0; r < kRows; ++r) {
-                        if (!begun) {
-                            EXPECT_TRUE(std::isnan(partial[warp][r])) << "written twice";
-                            partial[warp][r] = sum[r];
-                        } else if (at.ends_pair()) {
-                            store(at, r, sum[r]);
-                        }
-                        sum[r] = at.ends_pair() ? 0 : sum[r];
+                return total;
+            };
+            bool begun = at[0].step() == 0;
+            for (int stage = 0; left > 0; --left, stage = (stage + 1) % kStep.stages) {
+                uint8_t* const from = ring.data() + stage * kStep.stage_bytes();
+                pending.wait(kStep.stages - 1);
+                StreamRows rows;
+                for (int r = 0; r < kRows; ++r) {
+                    rows.at[r] = SharedBytes(from) + r * kStep.pitch;
+                    if (kStep.align < 16) {
+                        rows.at[r] = rows.at[r] + rows.at[r].read<int>(kStep.start_offset());
                     }
-                    begun = begun || at.ends_pair();
+                }
+                for (int lane = 0; lane < 32; ++lane) {
+                    const int step = at[lane].step();
+                    const StreamX activations{x + step * StreamActivations::step_bytes(kType) + lane * 16,
+                                              blocks + step * StreamActivations::step_block_bytes(kType) +
+                                                  lane * StreamActivations::lane_block_bytes(kType)};
+                    Piece::add(rows, activations, lane, step * 32 + lane < n_pieces, sums[lane]);
+                }
+                std::fill_n(from, kStep.stage_bytes(), uint8_t{0xff});
+                fetch(left > kStep.stages, from);
+                for (auto& lane_at : at) {
+                    lane_at.next_step();
+                }
+                if (at[0].passed_pair()) {
+                    for (int r = 0; r < kRows; ++r) {
+                        if (begun) {
+                            store(at[16 * r], total_of(r));
+                        } else {
+                            EXPECT_TRUE(std::isnan(partial[warp][r])) << "written twice";
+                            partial[warp][r] = total_of(r);
+                        }
+                    }
+                    begun = true;
+                    std::fill_n(sums[0], 32 * kRows, 0.0f);
+                    for (auto& lane_at : at) {
+                        lane_at.next_pair();
+                    }
                 }
             }
-            if (begun && at.step() != 0) {
-                after.push_back([=, &plan, &partial] {
-                    for (int r = 0; r < kRows; ++r) {
-                        float total = sum[r];
-                        plan.for_each_follower(block, warp, [&](int other) { total += partial[other][r]; });
-                        store(at, r, total);
+            if (at[0].step() != 0) {
+                for (int r = 0; r < kRows; ++r) {
+                    const float total = total_of(r);
+                    if (!begun) {
+                        EXPECT_TRUE(std::isnan(partial[warp][r])) << "written twice";
+                        partial[warp][r] = total;
+                        continue;
                     }
-                });
+                    after.push_back([=, &plan, &partial, cursor = at[16 * r]] {
+                        float all = total;
+                        plan.for_each_follower(block, warp, [&](int other) { all += partial[other][r]; });
+                        store(cursor, all);
+                    });
+                }
             }
         }
         for (const auto& finish : after) {
@@ -240,6 +275,67 @@ TEST_F(StreamPlanTest, EveryWeightMeetsItsActivation) {
     }
 }
 
+// Codes made by the kernel lie where codes that are copied do.
+TEST_F(StreamPlanTest, QuantizedTokensAreCopiedCodes) {
+#if defined(__linux__)
+    for (const WeightType type : kTypes) {
+        dispatch("test", type, [&](auto t) {
+            constexpr WeightType kType = decltype(t)::value;
+            if constexpr (stream_piece(kType) > 0 && !is_float(kType)) {
+                for (const int n_cols : {256, 4096, 11008}) {
+                    std::vector<float> x = draw(n_cols);
+                    Token copied(kType, x);
+                    Bytes row(4 * x.size());
+                    std::memcpy(row.data(), x.data(), row.size());
+                    Bytes shared(copied.shared.size());
+                    const SharedBytes to(shared.data());
+                    constexpr int kThreads = StreamStep::kWarps * 32;
+                    int n_reports = 0;
+                    const auto quantize = [&](const auto& lanes) {
+                        quantize_token<kType, kThreads>(lanes, n_cols, reinterpret_cast<const Floats4*>(row.data()), to,
+                                                        to + StreamActivations::blocks_offset(kType, n_cols),
+                                                        [&n_reports] { ++n_reports; });
+                    };
+                    test::LaneFibers::run(kThreads, quantize);
+                    EXPECT_TRUE(std::equal(shared.data(), shared.data() + shared.size(), copied.shared.data()))
+                        << weight_type_traits(kType)->name << ", " << n_cols;
+                    EXPECT_EQ(n_reports, 0);
+                    x[n_cols - 1] = HUGE_VALF;
+                    std::memcpy(row.data(), x.data(), row.size());
+                    test::LaneFibers::run(kThreads, quantize);
+                    EXPECT_EQ(n_reports, 1);
+                }
+            }
+        });
+    }
+#else
+    GTEST_SKIP() << "fibers need Linux";
+#endif
+}
+
+// The order of warp_sum: pairs of lanes that are 16, 8, 4, 2 and 1 apart.
+TEST_F(StreamPlanTest, RowsOfAPairAreSummedAsOneByOne) {
+#if defined(__linux__)
+    const std::vector<float> x = draw(64);
+    float expected[2] = {};
+    for (int r = 0; r < 2; ++r) {
+        float sums[32];
+        std::copy_n(&x[32 * r], 32, sums);
+        for (int n = 16; n > 0; n /= 2) {
+            for (int lane = 0; lane < n; ++lane) {
+                sums[lane] += sums[lane + n];
+            }
+        }
+        expected[r] = sums[0];
+    }
+    test::LaneFibers::run(32, [&](const auto& lanes) {
+        EXPECT_EQ(warp_sums(lanes, x[lanes.lane()], x[32 + lanes.lane()]), expected[lanes.lane() / 16]);
+    });
+#else
+    GTEST_SKIP() << "fibers need Linux";
+#endif
+}
+
 // A multiprocessor holds one block, and blocks of other kernels beside it.
 TEST(StreamPlan, SharedMemoryHoldsOneBlock) {
     for (const WeightType type : kTypes) {
@@ -248,6 +344,8 @@ TEST(StreamPlan, SharedMemoryHoldsOneBlock) {
         EXPECT_EQ(step.bytes % 16, 0);
         EXPECT_EQ(step.pitch % 16, 0);
         EXPECT_GE(step.pitch, step.bytes + 16 - step.align);
+        // read_words reads up to four bytes after the last block.
+        EXPECT_GE(step.start_offset(), step.bytes + (step.align < 4 ? 16 : 0));
         EXPECT_GE(step.stages, 2);
         EXPECT_GT(2 * (stream_bytes(type, 256) + 1024), 228 << 10);
         EXPECT_LE(stream_bytes(type, 4096) + kPartialBytes, 192 << 10);
@@ -269,6 +367,9 @@ TEST(StreamPlan, ProcessorsAndWarpsShareTheSteps) {
             products.count = 1;
             products.n_rows[0] = n_rows;
             const StreamPlan plan = StreamPlan::of(WeightType::Q4_K, products, n_cols, kH200.count);
+            for (int step = 0; step <= 1 << 20; ++step) {
+                ASSERT_EQ(plan.pair_of(step), step / plan.n_steps) << plan.n_steps;
+            }
             int all = 0;
             int least_of_block = n_rows;
             int most_of_block = 0;

@@ -21,6 +21,7 @@
 #include "backend/cuda/plan/matmul_launch.h"
 #include "backend/cuda/plan/numeric_watch.h"
 #include "backend/cuda/plan/pass_plan.h"
+#include "backend/cuda/plan/stream_plan.h"
 #include "backend/numeric_error.h"
 #include "base/error.h"
 
@@ -227,7 +228,7 @@ private:
         const Tensor& first = *products[0].w;
         const int n_cols = static_cast<int>(first.n_cols);
         const Rows rows = there(host_rows);
-        MatmulInput input{n, n_cols, rows.x, {}, nullptr};
+        MatmulInput input{n, n_cols, rows.x, {}, nullptr, {}};
         if (n > 1 || batch_invariant_) {
             reserve(half_x_, static_cast<size_t>(n) * n_cols);
             make_halves(rows, n, n_cols, half_x_.data(), watch_rows(host_rows, &first), stream_);
@@ -238,6 +239,16 @@ private:
             return std::any_of(products.begin(), products.end(),
                                [&](const Product& p) { return takes_codes(p.w->type) == codes; });
         };
+        const bool streams_all = std::all_of(products.begin(), products.end(), [&](const Product& p) {
+            return streams(p.w->type, n_cols, device_.processors().shared_bytes);
+        });
+        if (rows.form == Rows::Form::plain && streams_all) {
+            // The kernels quantize the token, without the latency of a kernel before them.
+            if (takes(true)) {
+                input.watch = watch_rows(host_rows, &first);
+            }
+            return input;
+        }
         if (takes(true)) {
             reserve(codes_, n_cols);
             reserve(code_blocks_, n_cols / 32);

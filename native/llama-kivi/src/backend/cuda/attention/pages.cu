@@ -1,14 +1,16 @@
 // Attention of few query rows over whole pages of codes, on tensor cores. Decoding spends most of its attention time
 // here.
 //
-// Each warp processes its own pages; warps synchronize only at the end. Codes are not dequantized: two masked codes of
-// a word are read as subnormal halves (code * 4^place * 2^-24), which tensor cores multiply exactly. Scales are folded
-// into the other operand: into q for keys, into the probabilities for values. Powers of two are applied at the end.
-// mma.m16n8k16 multiplies 16 tokens (or channels) by 8 query rows. With g = lane / 4 and j = lane % 4:
-//   keys    a step covers 16 code rows; lane j reads quad j. A word of 2-bit codes holds tokens g, 8 + g, 16 + g and
-//           24 + g of its tile. A lane ends with the scores of tokens 8 t + g for rows 2 j and 2 j + 1.
-//   values  a word holds 16 tokens of a channel (8 with 4 bits). A lane reads channels g and g + 8 of token blocks j
-//           and 4 + j, and ends with these channels for rows 2 j and 2 j + 1. 3-bit codes are joined from two planes.
+// Each warp processes its own pages; warps synchronize only at the end. Codes are not dequantized: masked codes of two
+// bytes of a word are read as subnormal halves (code * 4^place * 2^-24), which tensor cores multiply exactly. Scales
+// are folded into the other operand: into q for keys, into the probabilities for values. Powers of two are applied at
+// the end. mma.m16n8k16 multiplies 16 tokens (or channels) by 8 query rows. With g = lane / 4 and j = lane % 4:
+//   keys    a step covers 16 code rows; lane j reads quad j. A word of 2-bit codes holds tokens i, 8 + i, 16 + i and
+//           24 + i of its tile. Lanes g have i = `token`, and end with the scores of tokens 8 t + i for rows 2 j and
+//           2 j + 1.
+//   values  a word holds 16 tokens of a channel (8 with 4 bits). Of 32 channels a lane reads 4 g to 4 g + 3 in token
+//           blocks j and 4 + j, and ends with these channels for rows 2 j and 2 j + 1. 3-bit codes are joined from two
+//           planes.
 // Keys and values of a page are in shared memory while in use; each is prefetched for the next page as soon as its
 // buffer is free.
 #include "backend/cuda/attention/page_codes.cuh"
@@ -48,63 +50,84 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kern
     const SplitRange range(a, seg.page_runs, a.n_page_splits);
     const int begin = range.begin;
     const int end = range.end;
-    const Layout at(Warp::kKind, fk, fv);
-    const Warp own{fk, fv, at, shared + warp * at.bytes, lane, lane / 4, lane % 4};
+    constexpr Layout kAt = Warp::kAt;
+    const int warp_bytes = kAt.bytes(fk, fv);
+    const Warp own{fk,
+                   fv,
+                   shared + warp * warp_bytes,
+                   kAt.value_scales(fk),
+                   lane,
+                   lane / 4,
+                   lane % 4,
+                   (lane / 4 & 4) | (lane / 4 & 1) << 1 | (lane / 4 >> 1 & 1)};
 
     typename Warp::Queries q;
     float factor[2];
     const auto* refined = reinterpret_cast<const uint16_t*>(k_table + 4);
-    own.load_queries(a, rows, k_table, refined, shared, q, factor);
+    char* const queries = shared + (Warp::kQueriesShared ? kJoinWarps * warp_bytes : kD);
+    own.load_queries(a, rows, k_table, refined, shared, queries, q, factor);
     const typename Warp::OwnRefined own_refined = own.own_refined(refined);
     PageOutput<kD> output;
 
-    // The address of a page is read one page before its prefetch.
-    const auto run_at = [&](const Run* runs, int p) { return runs[min(p, end - 1)]; };
-    Run run{};
-    Run next{};
-    const uint8_t* next_values = nullptr;
     if (begin + warp < end) {
-        run = run_at(k_runs, begin + warp);
-        own.fetch_keys(run.block + k_offset);
+        own.fetch_keys(k_runs[begin + warp].block + k_offset);
         copy_commit();
-        own.fetch_values(run_at(v_runs, begin + warp).block + v_offset);
+        own.fetch_values(v_runs[begin + warp].block + v_offset);
         copy_commit();
-        next = run_at(k_runs, begin + warp + kJoinWarps);
-        next_values = run_at(v_runs, begin + warp + kJoinWarps).block;
     }
     for (int p = begin + warp; p < end; p += kJoinWarps) {
         const bool more = p + kJoinWarps < end;
-        const Run after = run_at(k_runs, p + 2 * kJoinWarps);
-        const uint8_t* const after_values = run_at(v_runs, p + 2 * kJoinWarps).block;
+        // Runs are read before the scores are computed and used after that. threadIdx.y is 0, but the compiler takes it
+        // for different among lanes: the reads are awaited at their use, not at moves to uniform registers.
+        const int now = p + threadIdx.y;
+        const int next = now + (more ? kJoinWarps : 0);
+        const Run run = k_runs[now];
+        const uint8_t* const next_keys = k_runs[next].block;
+        const uint8_t* const next_values = v_runs[next].block;
         wait_for_copies();
         typename Warp::Scores score;
         own.multiply_keys(q, own_refined, factor, score);
         __syncwarp();  // all lanes are done with the keys
         if (more) {
-            own.fetch_keys(next.block + k_offset);
+            own.fetch_keys(next_keys + k_offset);
         }
         copy_commit();
         own.hide_tokens(rows, run, n_sinks, a, score);
         own.update_softmax(factor, score, output);
         wait_for_copies();
-        own.add_values(output);
+        own.add_values(score, output);
         __syncwarp();  // all lanes are done with the values
         if (more) {
             own.fetch_values(next_values + v_offset);
         }
         copy_commit();
-        run = next;
-        next = after;
-        next_values = after_values;
     }
     own.merge_warps(a, rows, v_table, warp, shared, output);
     after_previous();
 }
 
+// Shared memory of a thread block while it reads pages.
+template <class Warp>
+constexpr int block_bytes(const kv::PageFormat& k, const kv::PageFormat& v) {
+    return kJoinWarps * Warp::kAt.bytes(k, v) + (Warp::kQueriesShared ? Warp::kQueryBytes : 0);
+}
+
+// Whether n thread blocks of a type's own recipe fit into a multiprocessor of compute capability 9.0.
+template <class Warp>
+constexpr bool fits(lk_cache_type type, int n) {
+    const kv::Recipe recipe = kv::own_recipe(type);
+    const int bytes = block_bytes<Warp>(kv::make_page_format(type, kv::Side::keys, 128, recipe),
+                                        kv::make_page_format(type, kv::Side::values, 128, recipe));
+    return n * (bytes + 1024) <= 228 * 1024;  // CUDA takes 1 KB of each block
+}
+static_assert(fits<PageWarp<128, 2, false, 2>>(LK_CACHE_KIVI2, 4));
+static_assert(fits<PageWarp<128, 2, false, 3>>(LK_CACHE_KIVI3, 3));
+static_assert(fits<PageWarp<128, 4, false, 4>>(LK_CACHE_KIVI4, 3));
+
 template <int kD, int kBits, bool kPaper, int kValueBits, int kBlocks>
 AttentionFunction function(const kv::PageFormat& k, const kv::PageFormat& v) {
     const int joined = join_bytes(kRows, kD);
-    const int pages = kJoinWarps * Layout(Kind{kD, kBits, kPaper, kValueBits}, k, v).bytes;
+    const int pages = block_bytes<PageWarp<kD, kBits, kPaper, kValueBits>>(k, v);
     return {reinterpret_cast<const void*>(attention_pages_kernel<kD, kBits, kPaper, kValueBits, kBlocks>),
             joined > pages ? joined : pages};
 }
@@ -114,10 +137,12 @@ AttentionFunction function_of_width(const AttentionVariant& variant, const kv::P
     constexpr int kBits = Codes::kBits;
     constexpr bool kPaper = Codes::kPaper;
     constexpr int kValueBits = Codes::kValueBits;
-    constexpr int kBlocks = kBits == 2 ? 3 : 2;
+    // As many as fit; see `fits`.
+    constexpr int kBlocks = kPaper ? (kBits == 2 ? 3 : 2) : (kValueBits == 2 ? 4 : 3);
+    constexpr int kNarrowBlocks = kPaper ? 3 : 4;
     switch (variant.width) {
     case 64:
-        return function<64, kBits, kPaper, kValueBits, 4>(k, v);
+        return function<64, kBits, kPaper, kValueBits, kNarrowBlocks>(k, v);
     case 128:
         return function<128, kBits, kPaper, kValueBits, kBlocks>(k, v);
     }

@@ -9,8 +9,7 @@ namespace lk::cuda {
 namespace {
 
 constexpr int kRows = kPagesRows;
-constexpr int kTiles = 4;      // tiles of 32 tokens per page
-constexpr int kProbRow = 136;  // halves per row of probabilities, padded so that rows are in different banks
+constexpr int kTiles = 4;  // tiles of 32 tokens per page
 
 struct Kind {
     int head_size;
@@ -29,25 +28,64 @@ struct Kind {
     __host__ __device__ constexpr int code_rows() const { return head_size + refined(); }
     __host__ __device__ constexpr int value_words() const { return head_size * value_bits / 2; }  // of 16 tokens
     __host__ __device__ constexpr int value_stride() const { return value_words() + 8; }  // avoids bank conflicts
+    __host__ __device__ constexpr int key_code_bytes() const { return kv::kPageTokens * code_rows() * bits / 8; }
+    __host__ __device__ constexpr int value_code_bytes() const { return kv::kPageTokens * head_size * value_bits / 8; }
+    // Tokens whose probabilities are in shared memory at a time. A page of 4-bit codes leaves no room for more in a
+    // third of a multiprocessor's shared memory.
+    __host__ __device__ constexpr int prob_tokens() const { return bits == 4 ? 64 : kv::kPageTokens; }
+    // Halves per row of probabilities, padded so that rows are in different banks.
+    __host__ __device__ constexpr int prob_row() const { return prob_tokens() + 8; }
     // Probabilities are multiplied by 2^lift, so that their products with scales are normal halves and no product with
     // a zero point or minimum overflows.
     __host__ __device__ constexpr int lift() const { return paper ? 0 : rotated() ? 10 : 6; }
 };
 
-// Byte offsets in a warp's shared memory: a page of keys unchanged, values in padded blocks of 16 tokens, their scales.
+// Byte offsets in a warp's shared memory. Only the sizes of the scales depend on the recipe; they come last.
 struct Layout {
-    int values;
-    int value_scales;
-    int refined;  // uint8 [4 groups, refined rows]: scales of the refined channels, then their zero points
-    int prob;     // half [rows, kProbRow]
-    int bytes;
+    int value_codes;  // after the codes of keys: blocks of 16 tokens, padded to value_stride()
+    int prob;         // half [rows, prob_row()]
+    int refined;      // uint8 [4 groups, refined rows]: scales of the refined channels, then their zero points
+    int key_scales;   // with zero points; the scales of values follow
 
-    __host__ __device__ Layout(Kind kind, const kv::PageFormat& k, const kv::PageFormat& v) {
-        values = static_cast<int>(k.page_bytes);
-        value_scales = values + 8 * kind.value_stride() * 4;
-        refined = value_scales + static_cast<int>(v.page_bytes - v.scales_offset);
-        prob = refined + 2 * kTiles * kind.refined_rows();
-        bytes = prob + kRows * kProbRow * 2;
+    __host__ __device__ constexpr explicit Layout(Kind kind)
+        : value_codes(kind.key_code_bytes()),
+          prob(value_codes + 8 * kind.value_stride() * 4),
+          refined(prob + kRows * kind.prob_row() * 2),
+          key_scales(refined + 2 * kTiles * kind.refined_rows()) {}
+
+    __host__ __device__ constexpr int value_scales(const kv::PageFormat& k) const {
+        return key_scales + static_cast<int>(k.page_bytes - k.scales_offset);
+    }
+    __host__ __device__ constexpr int bytes(const kv::PageFormat& k, const kv::PageFormat& v) const {
+        return value_scales(k) + static_cast<int>(v.page_bytes - v.scales_offset);
+    }
+};
+
+// The lane's index, read where it is used: values made of it do not occupy registers before.
+__device__ int lane_index() {
+    int lane;
+    asm volatile("mov.u32 %0, %%laneid;\n" : "=r"(lane));
+    return lane;
+}
+
+// Returns x. Sums with it are not computed ahead of a loop, where they would occupy registers.
+__device__ int pinned(int x) {
+    asm volatile("" : "+r"(x));
+    return x;
+}
+
+// A lane's part of a warp's asynchronous copy: 16 bytes in each kWarp. The empty statement keeps the compiler from
+// computing each address anew.
+struct LaneCopy {
+    static constexpr int kWarp = 32 * 16;
+
+    int first;  // the lane's first byte
+    unsigned to;
+    const uint8_t* from;
+
+    __device__ LaneCopy(const char* shared, const uint8_t* page)
+        : first(lane_index() * 16), to(shared_address(shared) + first), from(page + first) {
+        asm volatile("" : "+r"(to), "+l"(from));
     }
 };
 
@@ -71,21 +109,26 @@ __device__ unsigned high_halves(unsigned a, unsigned b) {
     return __byte_perm(a, b, 0x7632);
 }
 
-// Byte scales 0 and 2 of a word as halves, then 1 and 3.
-constexpr unsigned kScaleMask = 0x3fc03fc0u;
-
+// Byte scales 0 and 2 of a word as halves, then 1 and 3. Shifts to the left run on another pipe than logic.
 __device__ unsigned even_scales(unsigned word) {
-    return word << 6 & kScaleMask;
+    return word << kv::kByteScaleShift & 0x3fc03fc0u;
 }
 
 __device__ unsigned odd_scales(unsigned word) {
-    return word >> 2 & kScaleMask;
+    return __byte_perm(word, 0, 0x4341) << kv::kByteScaleShift;
 }
 
-// Signed bytes 0 and 2 of a word as halves: the low bits of the half 1024 + 128 + x hold x + 128.
-__device__ unsigned even_zeros(unsigned word) {
-    const unsigned raised = (word & 0x00ff00ffu) ^ 0x64806480u;
-    return bits(__hsub2(halves(raised), __half2half2(__ushort_as_half(0x6480))));
+// Signed bytes 0 and 2 of a word, then 1 and 3, as halves times kFactor, a small integer: the low bits of the half
+// 1024 + 128 + x hold x + 128.
+template <int kFactor = 1>
+__device__ void zeros_to_halves(unsigned word, unsigned (&zeros)[2]) {
+    const unsigned raised = word ^ 0x80808080u;
+    const __half2 less = __float2half2_rn(-1152.0f * kFactor);
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+        const __half2 x = halves(__byte_perm(raised, kUpperBytes, i == 0 ? 0x4240 : 0x4341));
+        zeros[i] = bits(kFactor == 1 ? __hadd2(x, less) : __hfma2(x, __float2half2_rn(kFactor), less));
+    }
 }
 
 // Waits for all asynchronous copies of the warp except the last group.

@@ -5,10 +5,17 @@
 
 namespace lk::cuda {
 
-// Copies 16 bytes to shared memory asynchronously.
-__device__ inline void copy_async(void* shared, const void* global) {
-    const unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+__device__ inline unsigned shared_address(const void* shared) {
+    return static_cast<unsigned>(__cvta_generic_to_shared(shared));
+}
+
+// Copies 16 bytes to shared memory asynchronously. to: a shared_address.
+__device__ inline void copy_async(unsigned to, const void* global) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(to), "l"(global));
+}
+
+__device__ inline void copy_async(void* shared, const void* global) {
+    copy_async(shared_address(shared), global);
 }
 
 // Copies 4 bytes to shared memory asynchronously.
@@ -34,12 +41,15 @@ __device__ inline void copy_async_some(void* shared, const void* global, int byt
 }
 
 // Copies 16 bytes asynchronously if `wanted`, without a branch.
-__device__ inline void copy_async_if(bool wanted, void* shared, const void* global) {
-    const unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+__device__ inline void copy_async_if(bool wanted, unsigned to, const void* global) {
     asm volatile(
         "{\n\t.reg .pred wanted;\n\tsetp.ne.s32 wanted, %2, 0;\n\t"
         "@wanted cp.async.cg.shared.global [%0], [%1], 16;\n\t}\n" ::"r"(to),
         "l"(global), "r"(static_cast<int>(wanted)));
+}
+
+__device__ inline void copy_async_if(bool wanted, void* shared, const void* global) {
+    copy_async_if(wanted, shared_address(shared), global);
 }
 
 }  // namespace lk::cuda

@@ -36,4 +36,29 @@ __device__ inline void load_words(const uint8_t* p, unsigned (&words)[kCount]) {
     }
 }
 
+// An even address in shared memory, for reads at several distances that are multiples of four: unlike load_words, its
+// alignment is found once.
+struct EvenAddress {
+    EvenAddress() = default;
+    __device__ explicit EvenAddress(const uint8_t* p)
+        : aligned(p - (reinterpret_cast<uintptr_t>(p) & 2)),
+          shift(static_cast<unsigned>(reinterpret_cast<uintptr_t>(p) & 2) * 8) {}
+
+    // further: bits to shift each word right. They are replaced by other bits, which the caller masks.
+    template <int kCount>
+    __device__ void load(int distance, unsigned (&words)[kCount], unsigned further = 0) const {
+        const auto* const from = reinterpret_cast<const unsigned*>(aligned + distance);
+        unsigned low = from[0];
+#pragma unroll
+        for (int i = 0; i < kCount; ++i) {
+            const unsigned high = i + 1 < kCount || shift != 0 ? from[i + 1] : 0;
+            words[i] = __funnelshift_r(low, high, shift + further);
+            low = high;
+        }
+    }
+
+    const uint8_t* aligned;
+    unsigned shift;
+};
+
 }  // namespace lk::cuda

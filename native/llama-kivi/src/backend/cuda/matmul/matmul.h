@@ -4,7 +4,9 @@
 #include <cuda_runtime_api.h>
 
 #include "backend/cuda/device/queue.h"
+#include "backend/cuda/device/watch.h"
 #include "backend/cuda/plan/matmul_plan.h"
+#include "backend/cuda/plan/ordered_plan.h"
 
 namespace lk::cuda {
 
@@ -14,10 +16,10 @@ struct VectorCodes {
     const float2* blocks;
 };
 // GEMV: y = x[n_cols] W^T for every matrix, for types and widths of `streams`. codes: x in 8 bits, for weight types
-// with takes_codes.
+// with takes_codes; null: the kernel quantizes x, and reports values that are not finite to watch.x.
 void multiply_stream(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const float* x,
-                     VectorCodes codes, int n_processors, Stream& stream);
-// The same for every type and width.
+                     VectorCodes codes, const RowsWatch& watch, int n_processors, Stream& stream);
+// The same for every type and width, with codes.
 void multiply_vector(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const float* x,
                      VectorCodes codes, Stream& stream);
 // GEMM: y = x[n, n_cols] W^T for every matrix, x in halves, 1 < n <= few_columns(type). Reads the weights once.
@@ -28,7 +30,7 @@ void multiply_few(WeightType type, FewProducts products, size_t row_bytes, int n
 void multiply_tiles(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x, int n,
                     const TilePlan& plan, float* sums, int* counts, Stream& stream);
 // GEMM: y = x[n, n_cols] W^T for every matrix, weights and x in halves. The order of summing does not depend on n.
-// Scratch: sums[plan.n_sums(products.all_rows(), n)].
+// Scratch: sums[plan.n_sums()].
 void multiply_ordered(const OrderedPlan& plan, OrderedProducts products, int n_cols, const uint16_t* x, int n,
                       float* sums, Stream& stream);
 // The same bits for n <= OrderedPlan::kFewColumns, every matrix and float weights as they are.

@@ -26,8 +26,8 @@ void MatmulQueue::run(MatmulKernel kernel, std::span<const Product> products, co
     }
     switch (kernel) {
     case MatmulKernel::stream:
-        return multiply_stream(first.type, few, first.row_bytes, input.n_cols, input.x, input.codes, processors_.count,
-                               stream_);
+        return multiply_stream(first.type, few, first.row_bytes, input.n_cols, input.x, input.codes, input.watch,
+                               processors_.count, stream_);
     case MatmulKernel::vector:
     case MatmulKernel::vector_codes:
         return multiply_vector(first.type, few, first.row_bytes, input.n_cols, input.x, input.codes, stream_);
@@ -70,7 +70,7 @@ void MatmulQueue::run_tiles(WeightType type, FewProducts products, size_t row_by
 void MatmulQueue::run_ordered(OrderedProducts products, const MatmulInput& input) {
     const int row_blocks = count_blocks(products.matrices, OrderedPlan::kRows);
     const OrderedPlan plan = OrderedPlan::of(row_blocks, input.n_cols, input.n, processors_);
-    stream_.grow(segment_sums_, plan.n_sums(products.all_rows(), input.n));
+    stream_.grow(segment_sums_, plan.n_sums());
     multiply_ordered(plan, products, input.n_cols, input.halves, input.n, segment_sums_.data(), stream_);
 }
 

@@ -6,6 +6,7 @@
 
 #include "backend/backend.h"
 #include "backend/cuda/device/stream.h"
+#include "backend/cuda/device/watch.h"
 #include "backend/cuda/device/weight_map.h"
 #include "backend/cuda/matmul/matmul.h"
 #include "backend/cuda/plan/matmul_plan.h"
@@ -17,9 +18,10 @@ namespace lk::cuda {
 struct MatmulInput {
     int n;
     int n_cols;
-    const float* x;          // one token, weight types without takes_codes
+    const float* x;          // one token, weight types without takes_codes; all if `codes` is null
     VectorCodes codes;       // one token, weight types with takes_codes
     const uint16_t* halves;  // the other kernels
+    RowsWatch watch;         // of x, if `codes` is null
 };
 
 class MatmulQueue {

@@ -45,7 +45,15 @@ public:
                 scales_[s][0] = bits(__lows2half2(scales, offsets));
                 scales_[s][1] = bits(__highs2half2(scales, offsets));
             }
+        } else if constexpr (kType == WeightType::Q8_0) {
+            blocks_ = lane.row + lane.i / 32 * kBlockBytes;
+            codes_[0] = EvenAddress(blocks_ + 2 + lane.i % 32);
+            codes_[1] = EvenAddress(blocks_ + kBlockBytes + 2 + lane.i % 32);
         } else if constexpr (kType == WeightType::Q6_K) {
+            const int part = lane.i / 128;
+            codes_[0] = EvenAddress(lane.row + part * 64 + lane.i % 32);
+            codes_[1] = codes_[0];  // upper bits
+            codes_[1].aligned += 128 - part * 32;
             // Lanes 16 to 31 decode the scales of the chunks' second halves.
             const unsigned select = threadIdx.x % 32 < 16 ? 0x4240 : 0x4341;
 #pragma unroll
@@ -78,7 +86,7 @@ public:
 #pragma unroll
         for (int k = 0; k < 2; ++k) {
             const int r = 2 * kTile + k;
-            const uint8_t* const row = lane_.row + 8 * r * kPitch;
+            [[maybe_unused]] const uint8_t* const row = lane_.row + 8 * r * kPitch;
             if constexpr (kPairs) {
                 const int source = 8 * (r % 4) + threadIdx.x % 32 / 4;
                 const __half2 both = halves(__shfl_sync(kAllLanes, scales_[r / 4][kChunk], source));
@@ -92,11 +100,11 @@ public:
             } else if constexpr (kType == WeightType::Q6_K) {
                 const int source = lane_.i % 32 / 16 * 16 + 8 * (r % 2) + threadIdx.x % 32 / 4;
                 const __half2 both = halves(__shfl_sync(kAllLanes, scales_[r / 2][0], source));
-                out[k] = decode6<kChunk>(row, kChunk == 0 ? __low2half2(both) : __high2half2(both));
+                out[k] = decode6<kChunk>(8 * r * kPitch, kChunk == 0 ? __low2half2(both) : __high2half2(both));
             } else if constexpr (kType == WeightType::Q8_0) {
-                const uint8_t* const block = row + (lane_.i / 32 + kChunk) * static_cast<int>(sizeof(BlockQ8_0));
                 unsigned words[2];
-                load_words<Space::shared>(block + 2 + lane_.i % 32, words);
+                codes_[kChunk].load(8 * r * kPitch, words);
+                const uint8_t* const block = blocks_ + (8 * r * kPitch + kChunk * kBlockBytes);
                 const __half2 scale = __half2half2(__ushort_as_half(load_u16(block)));
                 const auto pair = [&](int w, unsigned select) {
                     return bits(__hmul2(bytes_to_halves(words[w] ^ 0x80808080u, select, 128, upper_), scale));
@@ -113,6 +121,7 @@ private:
     // Rows whose scales a warp decodes at a time: one per lane; Q6_K has two scales per row and chunk.
     static constexpr int kScaleRows = kType == WeightType::Q6_K ? 16 : 32;
     static constexpr int kSlots = kRows / kScaleRows;
+    static constexpr int kBlockBytes = sizeof(BlockQ8_0);
 
     // The upper nibbles are not shifted, but multiplied by 1/16, which is exact.
     template <int kChunk>
@@ -129,17 +138,16 @@ private:
         return make_uint4(pair(codes.x, 0x4140), pair(codes.x, 0x4342), pair(codes.y, 0x4140), pair(codes.y, 0x4342));
     }
 
+    // distance: bytes from the lane's first row.
     template <int kChunk>
-    __device__ uint4 decode6(const uint8_t* row, __half2 scale) const {
-        const int part = lane_.i / 128;
+    __device__ uint4 decode6(int distance, __half2 scale) const {
         const int shift = lane_.i % 128 / 64 * 4;
         unsigned low[2];
         unsigned high[2];
-        load_words<Space::shared>(row + part * 64 + kChunk * 32 + lane_.i % 32, low);
-        load_words<Space::shared>(row + 128 + part * 32 + lane_.i % 32, high);
+        codes_[0].load(distance + kChunk * 32, low, shift);
+        codes_[1].load(distance, high, shift + 2 * kChunk);
         const auto pair = [&](int w, unsigned select) {
-            const unsigned codes = (low[w] >> shift & 0x0f0f0f0fu) | (high[w] >> (shift + 2 * kChunk) & 0x03030303u)
-                                                                         << 4;
+            const unsigned codes = (low[w] & 0x0f0f0f0fu) | (high[w] & 0x03030303u) << 4;
             return bits(__hmul2(bytes_to_halves(codes, select, 32, upper_), scale));
         };
         return make_uint4(pair(0, 0x4140), pair(0, 0x4342), pair(1, 0x4140), pair(1, 0x4342));
@@ -147,6 +155,8 @@ private:
 
     Lane lane_;
     unsigned upper_;
+    const uint8_t* blocks_;       // Q8_0: the lane's first block of row g
+    EvenAddress codes_[2];        // of row g. Q8_0: per chunk; Q6_K: lower and upper bits
     unsigned scales_[kSlots][2];  // per chunk: scale and offset; Q6_K: the scales of both chunks in [0]
 };
 

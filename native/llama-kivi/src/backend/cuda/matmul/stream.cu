@@ -2,6 +2,7 @@
 // multiprocessor. Its warps copy their rows into rings in shared memory; the first copies start before the preceding
 // kernels end, so that weights move while these finish and the token is evaluated. Quantized weights are multiplied
 // with the token in 8 bits, by dp4a.
+#include "backend/cuda/append/lanes.cuh"
 #include "backend/cuda/device/copy_async.cuh"
 #include "backend/cuda/device/padding.h"
 #include "backend/cuda/device/queue.h"
@@ -20,45 +21,53 @@ constexpr int kThreads = StreamStep::kWarps * 32;
 // Arguments of a launch.
 struct StreamWork {
     FewProducts products;
-    size_t row_bytes;
-    const float* x;  // the token, for float weights
+    const float* x;
     VectorCodes codes;
+    RowsWatch watch;
     StreamPlan plan;
     int n_cols;
+    unsigned row_bytes;
 };
-static_assert(kUnpadded<StreamWork, FewProducts, size_t, void*, VectorCodes, StreamPlan, int>);
+static_assert(kUnpadded<StreamWork, FewProducts, void*, VectorCodes, RowsWatch, StreamPlan, int, unsigned>);
 
 // ---- stages
 
-// Row r of a step, if there is one more; one group of copies.
+// The rows of the next step, if there is one; one group of copies.
 template <WeightType kType>
-__device__ inline void fetch(bool more, const StreamCursor<kType>& at, int r, uint8_t* stage) {
-    if (more) {
-        at.for_each_copy(r, threadIdx.x % 32, stage, [](uint8_t* to, const uint8_t* from) { copy_async(to, from); });
-    }
+__device__ inline void fetch(bool more, StreamCopies<kType>& copies, SharedBytes stage) {
+    constexpr StreamStep kStep = StreamCopies<kType>::kStep;
+    const SharedBytes at = stage + copies.stage_offset();
+    copies.for_each(
+        more, [at](bool wanted, int to, const uint8_t* from) { copy_async_if(wanted, (at + to).pointer(), from); });
     copy_commit();
-}
-
-// Copies the token to shared memory; see StreamActivations.
-template <WeightType kType>
-__device__ inline void load_token(const StreamWork& a, uint8_t* x, uint8_t* blocks) {
-    constexpr int kEach = is_float(kType) ? 4 : 16;  // elements of 16 bytes
-    const auto* const from =
-        reinterpret_cast<const uint4*>(is_float(kType) ? static_cast<const void*>(a.x) : a.codes.codes);
-#pragma unroll 2
-    for (int i = threadIdx.x; i < a.n_cols / kEach; i += kThreads) {
-        *reinterpret_cast<uint4*>(x + StreamActivations::offset(kType, i * kEach)) = from[i];
+    if (kStep.align < 16 && threadIdx.x % 16 == 0) {
+        at.write(kStep.start_offset(), copies.start());
     }
-    for (int i = threadIdx.x; !is_float(kType) && i < a.n_cols / kBlock; i += kThreads) {
-        reinterpret_cast<float2*>(blocks)[i] = a.codes.blocks[i];
-    }
+    copies.next_step();
 }
 
 template <WeightType kType>
-__device__ inline void store(const FewProducts& products, const StreamCursor<kType>& at, int r, float total) {
-    at.store(r, [&](int which, int row) {
-        float& y = products.y[which][row];
-        y = products.add[which] ? y + total : total;
+__device__ inline void put_token(const StreamWork& a, SharedBytes x, SharedBytes blocks) {
+    if constexpr (!is_float(kType)) {
+        if (a.codes.codes == nullptr) {
+            return quantize_token<kType, kThreads>(Lanes{}, a.n_cols, reinterpret_cast<const Floats4*>(a.x), x, blocks,
+                                                   [&a] { report(a.watch.broken, a.watch.x); });
+        }
+    }
+    const void* const values = is_float(kType) ? static_cast<const void*>(a.x) : a.codes.codes;
+    load_token<kType, kThreads>(threadIdx.x, a.n_cols, static_cast<const Words4*>(values),
+                                reinterpret_cast<const Floats2*>(a.codes.blocks), x, blocks);
+}
+
+template <WeightType kType>
+__device__ inline void store(const FewProducts& products, const StreamCursor<kType>& at, float total) {
+    at.store([&](int which, int row) {
+        float* const y = products.y[which] + row;
+        if (products.add[which]) {
+            atomicAdd(y, total);  // the only one to this element; unlike a load, nothing waits for it
+        } else {
+            *y = total;
+        }
     });
 }
 
@@ -68,84 +77,84 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_stream_kernel(const __gr
     constexpr StreamStep kStep = StreamStep::of(kType);
     constexpr int kRows = StreamStep::kRows;
     extern __shared__ __align__(128) uint8_t shared[];
-    __shared__ float partial[StreamStep::kWarps][kRows];
-    const int warp = threadIdx.x / 32;
-    const int lane = threadIdx.x % 32;
-    uint8_t* const x = shared + kStep.ring_bytes();
-    uint8_t* const blocks = x + a.plan.n_steps * kStep.elements;
-    uint8_t* const ring = shared + warp * kStep.warp_bytes();
-    const int n_pieces = a.n_cols / stream_piece(kType);
-
+    __shared__ float partial[StreamStep::kWarps * kRows];  // of half a warp
     start_next();
+    // The shuffle tells the compiler that lanes have the same warp, so that it knows where they cannot diverge.
+    const int warp = __shfl_sync(kAllLanes, threadIdx.x / 32, 0);
+    const int lane = threadIdx.x % 32;
+    const SharedBytes x = SharedBytes(shared) + kStep.ring_bytes();
+    const SharedBytes blocks = x + a.plan.n_steps * kStep.elements;
+    const SharedBytes ring = SharedBytes(shared) + warp * kStep.warp_bytes();
+    // Steps in which this lane has a piece; in the last one of a row it may have none.
+    const int lane_steps = (a.n_cols / stream_piece(kType) + 31 - lane) / 32;
+    const SharedBytes lane_x = x + lane * 16;
+    const SharedBytes lane_blocks = blocks + lane * StreamActivations::lane_block_bytes(kType);
+
     // Weights are constant, so their copies need not wait for the preceding kernels.
-    StreamCursor<kType> at(a.products, a.plan, a.row_bytes, blockIdx.x, warp);
-    StreamCursor<kType> fetched = at;
+    StreamCursor<kType> at(a.products, a.plan, blockIdx.x, warp, lane);
+    StreamCopies<kType> copies(at, a.row_bytes);
     int left = a.plan.steps(blockIdx.x, warp);
-#pragma unroll
+#pragma unroll 1
     for (int s = 0; s < kStep.stages; ++s) {
-#pragma unroll
-        for (int r = 0; r < kRows; ++r) {
-            fetch(left > s, fetched, r, ring + s * kStep.stage_bytes());
-        }
-        fetched.advance();
+        fetch(left > s, copies, ring + s * kStep.stage_bytes());
     }
     wait_for_previous();
-    load_token<kType>(a, x, blocks);
+    put_token<kType>(a, x, blocks);
     __syncthreads();
 
-    uint8_t* stage = ring;
+    SharedBytes stage = ring;
     float sum[kRows] = {};
-    bool begun = at.at_first_step();  // this warp has the first step of the pair
-    for (; left > 0; at.advance(), --left) {
-        copy_wait<kRows*(kStep.stages - 1)>();
+    bool begun = at.step() == 0;  // this warp has the first step of the pair
+    for (; left > 0; --left) {
+        copy_wait<kStep.stages - 1>();
         __syncwarp();
-        const bool has_piece = at.step() * 32 + lane < n_pieces;
-        const typename Piece::X activations(x, blocks, at.step(), lane);
+        StreamRows rows;
 #pragma unroll
         for (int r = 0; r < kRows; ++r) {
-            Piece piece;
-            if (has_piece) {
-                piece.load(stage + r * kStep.pitch + at.start(r), lane);
-            }
-            __syncwarp();  // the row has been read
-            fetch(left > kStep.stages, fetched, r, stage);
-            if (has_piece) {
-                sum[r] += piece.dot(activations, lane);
+            rows.at[r] = stage + r * kStep.pitch;
+            if constexpr (kStep.align < 16) {
+                rows.at[r] = rows.at[r] + rows.at[r].template read<int>(kStep.start_offset());
             }
         }
-        fetched.advance();
-        stage = stage + kStep.stage_bytes() == ring + kStep.warp_bytes() ? ring : stage + kStep.stage_bytes();
-        if (at.ends_pair() || left == 1) {
-#pragma unroll
-            for (int r = 0; r < kRows; ++r) {
-                const float total = warp_sum(sum[r]);
-                if (lane == 0 && !begun) {
-                    partial[warp][r] = total;
-                } else if (lane == 0 && at.ends_pair()) {
-                    store(a.products, at, r, total);
-                }
-                sum[r] = at.ends_pair() ? 0 : total;
+        const StreamX activations{lane_x + at.step() * StreamActivations::step_bytes(kType),
+                                  lane_blocks + at.step() * StreamActivations::step_block_bytes(kType)};
+        Piece::add(rows, activations, lane, at.step() < lane_steps, sum);
+        __syncwarp();  // the rows have been read
+        fetch(left > kStep.stages, copies, stage);
+        stage = stage + kStep.stage_bytes();
+        stage = stage == ring + kStep.warp_bytes() ? ring : stage;
+        at.next_step();
+        if (at.passed_pair()) {
+            const float total = warp_sums(Lanes{}, sum[0], sum[1]);
+            if (lane % 16 == 0 && begun) {
+                store(a.products, at, total);
+            } else if (lane % 16 == 0) {
+                partial[threadIdx.x / 16] = total;
             }
-            begun = begun || at.ends_pair();
+            sum[0] = 0;
+            sum[1] = 0;
+            begun = true;
+            at.next_pair();
         }
     }
     // Later warps have the last steps of a pair that this warp began.
+    float total = warp_sums(Lanes{}, sum[0], sum[1]);
+    if (!begun && at.step() != 0 && lane % 16 == 0) {
+        partial[threadIdx.x / 16] = total;
+    }
     __syncthreads();
-    if (begun && at.step() != 0 && lane == 0) {
-#pragma unroll
-        for (int r = 0; r < kRows; ++r) {
-            a.plan.for_each_follower(blockIdx.x, warp, [&](int other) { sum[r] += partial[other][r]; });
-            store(a.products, at, r, sum[r]);
-        }
+    if (begun && at.step() != 0 && lane % 16 == 0) {
+        a.plan.for_each_follower(blockIdx.x, warp, [&](int other) { total += partial[other * kRows + lane / 16]; });
+        store(a.products, at, total);
     }
 }
 
 }  // namespace
 
 void multiply_stream(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const float* x,
-                     VectorCodes codes, int n_processors, Stream& stream) {
+                     VectorCodes codes, const RowsWatch& watch, int n_processors, Stream& stream) {
     const StreamPlan plan = StreamPlan::of(type, products, n_cols, n_processors);
-    const StreamWork work{products, row_bytes, x, codes, plan, n_cols};
+    const StreamWork work{products, x, codes, watch, plan, n_cols, static_cast<unsigned>(row_bytes)};
     dispatch("matmul with one token", type, [&](auto t) {
         constexpr WeightType kType = decltype(t)::value;
         if constexpr (stream_piece(kType) == 0) {

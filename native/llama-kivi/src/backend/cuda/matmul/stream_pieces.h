@@ -1,180 +1,180 @@
-// A lane's piece of a step of multiply_stream: weights, activations, and their dot product. Layouts: quant/blocks.h and
-// plan/stream_plan.h. C++17 for hosts and devices; the tests run it without a GPU.
+// A lane's piece of a step of multiply_stream: dot products of weights of several rows and activations. Layouts:
+// quant/blocks.h and plan/stream_plan.h. C++17 for hosts and devices; the tests run it without a GPU.
+//
+// Loads of both rows precede the last arithmetic, so that the compiler overlaps them. Nibbles and bits are masked but
+// not shifted, which scales their integer dot product by a power of two; the activations' scale has its inverse (see
+// stream_excess). Both are exact.
 #pragma once
 
 #include "backend/cuda/device/both.h"
-#include "backend/cuda/plan/stream_plan.h"
+#include "backend/cuda/device/shared_bytes.h"
+#include "backend/cuda/matmul/stream_token.h"
 
 namespace lk::cuda {
 
-// Activations of a piece: kChunks times 16 codes, and the scales and sums of kBlocks blocks.
-template <int kChunks, int kBlocks>
-struct CodesX {
-    Words4 codes[kChunks];
-    float scales[kBlocks];
-    float sums[kBlocks];
+constexpr int kStreamRows = StreamStep::kRows;
 
-    // x: codes in shared memory. block: the first block.
-    LK_BOTH CodesX(const uint8_t* x, const uint8_t* blocks, int step, int lane, int block) {
-        LK_UNROLL
-        for (int c = 0; c < kChunks; ++c) {
-            codes[c] = *reinterpret_cast<const Words4*>(x + (step * kChunks + c) * 512 + lane * 16);
-        }
-        if constexpr (kBlocks == 1) {
-            const auto* const b = reinterpret_cast<const float*>(blocks + 8 * block);
-            scales[0] = b[0];
-            sums[0] = b[1];
-        } else {
-            LK_UNROLL
-            for (int k = 0; k < kBlocks; k += 2) {
-                const auto b = *reinterpret_cast<const Floats4*>(blocks + 8 * (block + k));
-                scales[k] = b.v[0];
-                sums[k] = b.v[1];
-                scales[k + 1] = b.v[2];
-                sums[k + 1] = b.v[3];
-            }
-        }
-    }
+// Rows of weights, from the step's first element on.
+struct StreamRows {
+    SharedBytes at[kStreamRows];
 };
+
+// Sums of two values over a warp: the first one's in lanes 0 to 15, the second one's in the others. The order of adding
+// is warp_sum's. Lanes: see lanes.cuh.
+template <class Lanes>
+LK_BOTH float warp_sums(const Lanes& lanes, float first, float second) {
+    const bool upper = lanes.lane() >= 16;
+    float x = (upper ? second : first) + lanes.exchange(upper ? first : second, 16);
+    for (int mask = 8; mask > 0; mask /= 2) {
+        x += lanes.exchange(x, mask);
+    }
+    return x;
+}
+
+// StreamPiece::add adds the dot product of each row to sum, if `wanted`. Otherwise the bytes may be anything.
 
 // Eight elements of F16 or BF16.
 template <WeightType kType>
 struct StreamPiece {
     static_assert(is_float(kType));
-    struct X {
-        Floats4 fours[2];
-        LK_BOTH X(const uint8_t* x, const uint8_t*, int step, int lane) {
-            fours[0] = *reinterpret_cast<const Floats4*>(x + step * 1024 + lane * 16);
-            fours[1] = *reinterpret_cast<const Floats4*>(x + step * 1024 + 512 + lane * 16);
-        }
-    };
-    Words4 words;
 
-    LK_BOTH void load(const uint8_t* row, int lane) { words = *reinterpret_cast<const Words4*>(row + 16 * lane); }
-
-    LK_BOTH float dot(const X& x, int) const {
-        float sum = 0;
+    LK_BOTH static void add(const StreamRows& rows, const StreamX& x, int lane, bool wanted,
+                            float (&sum)[kStreamRows]) {
+        const Floats4 fours[2] = {x.floats(0), x.floats(1)};
         LK_UNROLL
-        for (int k = 0; k < 4; ++k) {
-            const unsigned w = words.w[k];
-            const float low = kType == WeightType::F16 ? half_value(w & 0xffffu) : float_of_bits(w << 16);
-            const float high = kType == WeightType::F16 ? half_value(w >> 16) : float_of_bits(w & 0xffff0000u);
-            sum += low * x.fours[k / 2].v[k % 2 * 2];
-            sum += high * x.fours[k / 2].v[k % 2 * 2 + 1];
+        for (int r = 0; r < kStreamRows; ++r) {
+            const Words4 words = rows.at[r].read<Words4>(16 * lane);
+            float product = 0;
+            LK_UNROLL
+            for (int k = 0; k < 4; ++k) {
+                const unsigned w = words.w[k];
+                const float low = kType == WeightType::F16 ? half_value(w & 0xffffu) : float_of_bits(w << 16);
+                const float high = kType == WeightType::F16 ? half_value(w >> 16) : float_of_bits(w & 0xffff0000u);
+                product = fused(low, fours[k / 2].v[k % 2 * 2], product);
+                product = fused(high, fours[k / 2].v[k % 2 * 2 + 1], product);
+            }
+            sum[r] = wanted ? sum[r] + product : sum[r];
         }
-        return sum;
     }
 };
 
 // One block.
 template <>
 struct StreamPiece<WeightType::Q8_0> {
-    struct X : CodesX<2, 1> {
-        LK_BOTH X(const uint8_t* x, const uint8_t* blocks, int step, int lane)
-            : CodesX(x, blocks, step, lane, step * 32 + lane) {}
-    };
-    unsigned words[8];
-    float d;
-
-    LK_BOTH void load(const uint8_t* row, int lane) {
-        const uint8_t* const b = row + lane * static_cast<int>(sizeof(BlockQ8_0));
-        read_words(b + 2, words);
-        d = read_half(b);
-    }
-
-    LK_BOTH float dot(const X& x, int) const {
-        int sum = 0;
+    LK_BOTH static void add(const StreamRows& rows, const StreamX& x, int lane, bool wanted,
+                            float (&sum)[kStreamRows]) {
+        const Words4 codes[2] = {x.codes(0), x.codes(1)};
+        const float scale = x.blocks.read<float>();
         LK_UNROLL
-        for (int k = 0; k < 8; ++k) {
-            sum = dot_signed(words[k], x.codes[k / 4].w[k % 4], sum);
+        for (int r = 0; r < kStreamRows; ++r) {
+            const SharedBytes b = rows.at[r] + lane * static_cast<int>(sizeof(BlockQ8_0));
+            unsigned words[8];
+            read_words(b + 2, 0, words);
+            int product = 0;
+            LK_UNROLL
+            for (int k = 0; k < 8; ++k) {
+                product = dot_signed(words[k], codes[k / 4].w[k % 4], product);
+            }
+            const float d = read_half(b);
+            sum[r] = wanted ? fused(d * scale, static_cast<float>(product), sum[r]) : sum[r];
         }
-        return d * x.scales[0] * static_cast<float>(sum);
     }
 };
 
 // One block. Codes have an offset of 8.
 template <>
 struct StreamPiece<WeightType::Q4_0> {
-    struct X : CodesX<2, 1> {
-        LK_BOTH X(const uint8_t* x, const uint8_t* blocks, int step, int lane)
-            : CodesX(x, blocks, step, lane, step * 32 + lane) {}
-    };
-    unsigned words[4];
-    float d;
-
-    LK_BOTH void load(const uint8_t* row, int lane) {
-        const uint8_t* const b = row + lane * static_cast<int>(sizeof(BlockQ4_0));
-        read_words(b + 2, words);
-        d = read_half(b);
-    }
-
-    LK_BOTH float dot(const X& x, int) const {
-        int low = 0;
-        int high = 0;  // times 16: high nibbles are not shifted
+    LK_BOTH static void add(const StreamRows& rows, const StreamX& x, int lane, bool wanted,
+                            float (&sum)[kStreamRows]) {
+        const Words4 codes[2] = {x.codes(0), x.codes(1)};
+        const auto block = x.blocks.read<Floats2>();
+        const float offset = -8 * block.v[1];
         LK_UNROLL
-        for (int k = 0; k < 4; ++k) {
-            low = dot_unsigned(words[k] & 0x0f0f0f0fu, x.codes[0].w[k], low);
-            high = dot_unsigned(words[k] & 0xf0f0f0f0u, x.codes[1].w[k], high);
+        for (int r = 0; r < kStreamRows; ++r) {
+            const SharedBytes b = rows.at[r] + lane * static_cast<int>(sizeof(BlockQ4_0));
+            unsigned words[4];
+            read_words(b + 2, 0, words);
+            int low = 0;
+            int high = 0;  // times 16
+            LK_UNROLL
+            for (int k = 0; k < 4; ++k) {
+                low = dot_unsigned(words[k] & 0x0f0f0f0fu, codes[0].w[k], low);
+                high = dot_unsigned(words[k] & 0xf0f0f0f0u, codes[1].w[k], high);
+            }
+            const float d = read_half(b);
+            const float product = fused(block.v[0], static_cast<float>(16 * low + high), offset);
+            sum[r] = wanted ? fused(d, product, sum[r]) : sum[r];
         }
-        return d * (x.scales[0] * (static_cast<float>(low) + 0.0625f * static_cast<float>(high)) - 8 * x.sums[0]);
     }
 };
 
 // Two sub-blocks of 32 that share their bytes.
 template <bool kFive>
 struct StreamPieceK {
-    struct X : CodesX<4, 2> {
-        LK_BOTH X(const uint8_t* x, const uint8_t* blocks, int step, int lane)
-            : CodesX(x, blocks, step, lane, step * 64 + 2 * lane) {}
-    };
-    Words4 header;
-    Words4 codes[2];
-    Words4 fifth[kFive ? 2 : 1];
-
-    LK_BOTH void load(const uint8_t* row, int lane) {
-        constexpr int kBytes = kFive ? sizeof(BlockQ5_K) : sizeof(BlockQ4_K);
-        const uint8_t* const b = row + lane / 4 * kBytes;
-        header = *reinterpret_cast<const Words4*>(b);
+    LK_BOTH static void add(const StreamRows& rows, const StreamX& x, int lane, bool wanted,
+                            float (&sum)[kStreamRows]) {
+        const int pair = lane % 4;
+        const int block = lane / 4 * static_cast<int>(kFive ? sizeof(BlockQ5_K) : sizeof(BlockQ4_K));
+        int low[kStreamRows] = {};
+        int high[kStreamRows] = {};        // times 16
+        int low_fifth[kStreamRows] = {};   // times 4^pair
+        int high_fifth[kStreamRows] = {};  // times 2 4^pair
         LK_UNROLL
         for (int half = 0; half < 2; ++half) {
-            codes[half] = *reinterpret_cast<const Words4*>(b + 16 + (kFive ? 32 : 0) + lane % 4 * 32 + half * 16);
-            if constexpr (kFive) {
-                fifth[half] = *reinterpret_cast<const Words4*>(b + 16 + half * 16);
+            const Words4 x_low = x.codes(half);
+            const Words4 x_high = x.codes(2 + half);
+            LK_UNROLL
+            for (int r = 0; r < kStreamRows; ++r) {
+                const auto codes = rows.at[r].read<Words4>(block + pair * 32 + 16 + (kFive ? 32 : 0) + half * 16);
+                LK_UNROLL
+                for (int k = 0; k < 4; ++k) {
+                    low[r] = dot_unsigned(codes.w[k] & 0x0f0f0f0fu, x_low.w[k], low[r]);
+                    high[r] = dot_unsigned(codes.w[k] & 0xf0f0f0f0u, x_high.w[k], high[r]);
+                }
+                if constexpr (kFive) {
+                    const auto bits = rows.at[r].read<Words4>(block + 16 + half * 16);
+                    const unsigned mask = 0x01010101u << 2 * pair;
+                    LK_UNROLL
+                    for (int k = 0; k < 4; ++k) {
+                        low_fifth[r] = dot_unsigned(bits.w[k] & mask, x_low.w[k], low_fifth[r]);
+                        high_fifth[r] = dot_unsigned(bits.w[k] & 2 * mask, x_high.w[k], high_fifth[r]);
+                    }
+                }
             }
+        }
+        const auto blocks = x.blocks.read<Floats4>();
+        LK_UNROLL
+        for (int r = 0; r < kStreamRows; ++r) {
+            if constexpr (kFive) {
+                low[r] = 8 * low[r] + (128 >> 2 * pair) * low_fifth[r];
+                high[r] += (128 >> 2 * pair) * high_fifth[r];
+            }
+            const Header header(rows.at[r].read<Words4>(block), pair);
+            const float product = header.product(blocks, low[r], high[r]);
+            sum[r] = wanted ? sum[r] + product : sum[r];
         }
     }
 
-    LK_BOTH float dot(const X& x, int lane) const {
-        const int pair = lane % 4;
-        int low = 0;
-        int high = 0;  // Q4_K: times 16, because high nibbles are not shifted
-        LK_UNROLL
-        for (int k = 0; k < 8; ++k) {
-            const unsigned w = codes[k / 4].w[k % 4];
-            unsigned first = w & 0x0f0f0f0fu;
-            unsigned second = w & 0xf0f0f0f0u;
-            if constexpr (kFive) {
-                const unsigned bits = fifth[k / 4].w[k % 4] >> 2 * pair;
-                first |= bits << 4 & 0x10101010u;
-                second = (w >> 4 & 0x0f0f0f0fu) | (bits << 3 & 0x10101010u);
-            }
-            low = dot_unsigned(first, x.codes[k / 4].w[k % 4], low);
-            high = dot_unsigned(second, x.codes[2 + k / 4].w[k % 4], high);
+private:
+    struct Header {
+        unsigned d;      // as halves: d, and the factor of the minima
+        unsigned bytes;  // the scales of both sub-blocks, then their minima
+
+        // See get_scale_min_k4.
+        LK_BOTH Header(const Words4& words, int pair) : d(words.w[0]) {
+            const unsigned selector = pair % 2 == 0 ? 0x5410u : 0x7632u;
+            const unsigned upper = pair < 2 ? 0 : 0x0f0f0f0fu;
+            const unsigned a = pick_bytes(words.w[1], words.w[2], selector) >> (pair < 2 ? 0 : 2);
+            const unsigned c = pick_bytes(words.w[3], words.w[3] >> 4, selector);
+            bytes = ((a & ~upper) | (c & upper)) & 0x3f3f3f3fu;
         }
-        // 6-bit scales and minima of both sub-blocks; see get_scale_min_k4.
-        const int shift = pair % 2 * 16;
-        const unsigned a = header.w[1] >> shift;
-        const unsigned m = header.w[2] >> shift;
-        const unsigned c = header.w[3] >> shift;
-        const unsigned scales = pair < 2 ? a & 0x3f3fu : (c & 0x0f0fu) | (a >> 2 & 0x3030u);
-        const unsigned minima = pair < 2 ? m & 0x3f3fu : (c >> 4 & 0x0f0fu) | (m >> 2 & 0x3030u);
-        const auto byte = [](unsigned bytes, int k) { return static_cast<float>(bytes >> (8 * k) & 63); };
-        const float d = half_value(header.w[0] & 0xffffu);
-        const float d_min = half_value(header.w[0] >> 16);
-        const float products = byte(scales, 0) * x.scales[0] * static_cast<float>(low) +
-                               byte(scales, 1) * x.scales[1] * static_cast<float>(high) * (kFive ? 1.0f : 0.0625f);
-        return d * products - d_min * (byte(minima, 0) * x.sums[0] + byte(minima, 1) * x.sums[1]);
-    }
+        LK_BOTH float product(const Floats4& blocks, int low, int high) const {
+            const float products = fused(byte_value(bytes, 0) * blocks.v[0], static_cast<float>(low),
+                                         byte_value(bytes, 1) * blocks.v[2] * static_cast<float>(high));
+            const float minima = fused(byte_value(bytes, 2), blocks.v[1], byte_value(bytes, 3) * blocks.v[3]);
+            return fused(half_value(d & 0xffffu), products, -(half_value(d >> 16) * minima));
+        }
+    };
 };
 
 template <>
@@ -185,49 +185,37 @@ struct StreamPiece<WeightType::Q5_K> : StreamPieceK<true> {};
 // 16 elements of each quarter of half a super block.
 template <>
 struct StreamPiece<WeightType::Q6_K> {
-    struct X : CodesX<4, 4> {
-        LK_BOTH X(const uint8_t* x, const uint8_t* blocks, int step, int lane)
-            : CodesX(x, blocks, step, lane, step * 64 + lane / 2 * 4) {}
-    };
-    unsigned first[4];   // low 4 bits of quarters 0 and 2
-    unsigned second[4];  // of quarters 1 and 3
-    unsigned high[4];    // high 2 bits of all quarters, the upper one inverted
-    unsigned scales[2];  // of the half super block, a byte per 16 elements
-    float d;
-
-    LK_BOTH void load(const uint8_t* row, int lane) {
-        const uint8_t* const b = row + lane / 4 * static_cast<int>(sizeof(BlockQ6_K));
+    LK_BOTH static void add(const StreamRows& rows, const StreamX& x, int lane, bool wanted,
+                            float (&sum)[kStreamRows]) {
         const int part = lane % 4 / 2;
-        const int at = lane % 2 * 16;
-        read_words(b + part * 64 + at, first);
-        read_words(b + part * 64 + 32 + at, second);
-        read_words(b + 128 + part * 32 + at, high);
-        // Inverting the top bits of q makes it q - 32, signed.
+        const int half = lane % 2;
         LK_UNROLL
-        for (int k = 0; k < 4; ++k) {
-            high[k] ^= 0xaaaaaaaau;
-        }
-        read_words(b + 192 + part * 8, scales);
-        d = read_half(b + 208);
-    }
-
-    LK_BOTH float dot(const X& x, int lane) const {
-        float sum = 0;
-        LK_UNROLL
-        for (int quarter = 0; quarter < 4; ++quarter) {
-            int total = 0;
+        for (int r = 0; r < kStreamRows; ++r) {
+            const SharedBytes b = rows.at[r] + lane / 4 * static_cast<int>(sizeof(BlockQ6_K));
+            unsigned low[2][4];  // low 4 bits of quarters 0 and 2, and of quarters 1 and 3
+            unsigned high[4];    // high 2 bits of all quarters
+            read_words(b, part * 64 + half * 16, low[0]);
+            read_words(b, part * 64 + half * 16 + 32, low[1]);
+            read_words(b, 128 + part * 32 + half * 16, high);
+            float product = 0;
             LK_UNROLL
-            for (int k = 0; k < 4; ++k) {
-                // Upper six bits: 4 (q - 32).
-                const unsigned low = quarter % 2 == 0 ? first[k] : second[k];
-                const unsigned four = quarter < 2 ? low << 2 : low >> 2;
-                const unsigned two = high[k] << (6 - 2 * quarter);
-                total = dot_signed((four & 0x3c3c3c3cu) | (two & 0xc0c0c0c0u), x.codes[quarter].w[k], total);
+            for (int quarter = 0; quarter < 4; ++quarter) {
+                const Words4 codes = x.codes(quarter);
+                const auto chunk = x.blocks.read<StreamChunk>(256 * quarter);
+                int four = 0;            // times 16 in quarters 2 and 3
+                int two = chunk.offset;  // times 4^quarter
+                LK_UNROLL
+                for (int k = 0; k < 4; ++k) {
+                    const unsigned mask = quarter < 2 ? 0x0f0f0f0fu : 0xf0f0f0f0u;
+                    four = dot_unsigned(low[quarter % 2][k] & mask, codes.w[k], four);
+                    two = dot_unsigned(high[k] & 0x03030303u << 2 * quarter, codes.w[k], two);
+                }
+                const int total = four + (quarter % 2 == 0 ? 16 : 4) * two;
+                const auto scale = (b + (part * 8 + half)).read<int8_t>(192 + 2 * quarter);
+                product = fused(static_cast<float>(scale) * chunk.scale, static_cast<float>(total), product);
             }
-            const unsigned byte = scales[quarter / 2] >> (quarter % 2 * 16 + lane % 2 * 8);
-            sum += static_cast<float>(static_cast<int8_t>(byte)) * x.scales[quarter] * static_cast<float>(total);
+            sum[r] = wanted ? fused(read_half(b + 208), product, sum[r]) : sum[r];
         }
-        return d * 0.25f * sum;
     }
 };
 

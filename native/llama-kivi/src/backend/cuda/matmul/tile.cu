@@ -51,7 +51,6 @@ __global__ void __launch_bounds__(TileWarps<kTiles>::kThreads, 1)
     constexpr int kStageBytes = Block::kStageBytes;
     constexpr int kRowTiles = Block::kRowTiles;
     extern __shared__ __align__(128) uint8_t shared[];
-    const FewProducts& products = a.products;
     const TilePlan& plan = a.plan;
     const int begin = plan.shares.begin(blockIdx.x);
     const int end = plan.shares.begin(blockIdx.x + 1);
@@ -72,29 +71,29 @@ __global__ void __launch_bounds__(TileWarps<kTiles>::kThreads, 1)
     const auto next_stage = [&](uint8_t* stage) {
         return stage + kStageBytes == shared_end ? shared : stage + kStageBytes;
     };
-    // Weights are constant, so their prefetch need not wait for the preceding kernel.
-    Place place(products, plan, begin);
+    Place place(plan, begin);
     Place fetched = place;
+    TileSource source = own.source(fetched);
     for (int s = 0; s < plan.n_stages - 1; ++s) {
         uint8_t* const to = shared + s * kStageBytes;
         const bool wanted = begin + s < end;
-        own.template copy_weights<0, 1>(own.copies(fetched, to, wanted));
-        if (wanted && own.is_partial(fetched)) {
+        const bool partial = wanted && own.is_partial(fetched);
+        const TileCopies copies = own.copies(source, to, wanted && !partial);
+        own.template copy_weights<0, 1>(copies);
+        if (partial) {
             own.copy_partial_weights(fetched, to);
         }
-        fetched.advance(products, plan);
-    }
-    after_previous();
-    fetched = place;
-    for (int s = 0; s < plan.n_stages - 1; ++s) {
-        uint8_t* const to = shared + s * kStageBytes;
-        const bool wanted = begin + s < end;
-        own.template copy_columns<0, 1>(own.copies(fetched, to, wanted));
-        if (wanted && own.is_partial(fetched)) {
+        // Weights are constant, so the first step's need not wait for the preceding kernel. Those of later steps wait:
+        // copies finish in order, and the first step's tokens would come after all of them.
+        if (s == 0) {
+            after_previous();
+        }
+        own.template copy_columns<0, 1>(copies);
+        if (partial) {
             own.copy_partial_columns(fetched, to);
         }
         copy_commit();
-        fetched.advance(products, plan);
+        own.advance(fetched, source);
     }
 
     typename Block::Accumulators acc = {};
@@ -103,43 +102,48 @@ __global__ void __launch_bounds__(TileWarps<kTiles>::kThreads, 1)
     uint8_t* free_stage = shared_end - kStageBytes;
     uint4 rows[2][2];  // of the tile that is multiplied, and of the next one
     uint4 columns[kTiles];
-    wait_for_all_but(plan.n_stages - 2);
+    wait_for_all_but<Block::kMostStages - 2>(plan.n_stages - 2);
     __syncthreads();
-    own.begin_unit(place, stage, decoder);
+    auto before = own.bytes_before_rows(place);
+    own.begin_unit(before, stage, decoder);
     decoder.template decode<0, 0>(rows[0]);
 #pragma unroll
     for (int t = 0; t < kTiles; ++t) {
         columns[t] = own.template load_columns<0>(stage, t);
     }
-    TileCopies copies = own.copies(fetched, free_stage, begin + plan.n_stages - 1 < end);
+    const auto nothing = [](auto) {};
     for (int unit = begin; unit < end; ++unit) {
-        __syncthreads();  // all warps are done with the previous stage
-        if (unit + plan.n_stages - 1 < end && own.is_partial(fetched)) {
-            own.copy_partial_weights(fetched, free_stage);
-            own.copy_partial_columns(fetched, free_stage);
-        }
-        multiply_tiles_of_chunk<0, 0, kRowTiles>(own, decoder, decoder, stage, rows, columns, acc, [&](auto tile) {
-            own.template copy_weights<decltype(tile)::value, kRowTiles>(copies);
-            own.template copy_columns<decltype(tile)::value, kRowTiles>(copies);
-        });
-        copy_commit();
+        multiply_tiles_of_chunk<0, 0, kRowTiles>(own, decoder, decoder, stage, rows, columns, acc, nothing);
         settle(rows[0]);
         uint8_t* const following = next_stage(stage);
         Place next = place;
-        next.advance(products, plan);
-        wait_for_all_but(plan.n_stages - 2);
-        __syncthreads();  // the next stage is complete; after the last unit it has old data, which no sum includes
+        next.advance(plan);
+        wait_for_all_but<Block::kMostStages - 3>(plan.n_stages - 3);
+        // The next stage is complete, and all warps are done with the previous one, which is filled from here on. After
+        // the last unit, the next stage has old data, which no sum includes.
+        __syncthreads();
         typename Block::Decoder next_decoder;
-        own.begin_unit(next, following, next_decoder);
-        const auto nothing = [](auto) {};
+        own.advance(next, before);
+        own.begin_unit(before, following, next_decoder);
+        const bool wanted = unit + plan.n_stages - 1 < end;
+        const bool partial = own.is_partial(fetched);
+        if (wanted && partial) {
+            own.copy_partial_weights(fetched, free_stage);
+            own.copy_partial_columns(fetched, free_stage);
+        }
+        const TileCopies copies = own.copies(source, free_stage, wanted && !partial);
+        const auto copy_part = [&](auto tile) {
+            own.template copy_weights<decltype(tile)::value, kRowTiles>(copies);
+            own.template copy_columns<decltype(tile)::value, kRowTiles>(copies);
+        };
         multiply_tiles_of_chunk<1, 0, kRowTiles / 2>(own, decoder, next_decoder, following, rows, columns, acc,
-                                                     nothing);
+                                                     copy_part);
         next_decoder.settle();
         settle(rows[kRowTiles / 2 % 2]);
-        fetched.advance(products, plan);
-        copies = own.copies(fetched, stage, unit + plan.n_stages < end);
         multiply_tiles_of_chunk<1, kRowTiles / 2, kRowTiles>(own, decoder, next_decoder, following, rows, columns, acc,
-                                                             nothing);
+                                                             copy_part);
+        copy_commit();
+        own.advance(fetched, source);
         if (unit + 1 == end || next.step == 0) {
             own.finish_tile(place, unit, stage, acc);
         }

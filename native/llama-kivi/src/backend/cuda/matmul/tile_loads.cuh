@@ -8,6 +8,14 @@ namespace lk::cuda {
 
 namespace {
 
+// What a thread copies, of the unit to be copied next. Advanced from unit to unit, which takes fewer instructions than
+// finding the matrix and multiplying by the rows' bytes.
+struct TileSource {
+    const uint8_t* weights;  // of the first row; not rounded down to 16 bytes
+    int rows;                // of the tile, from the first one on
+    const uint16_t* columns;
+};
+
 // A thread's copies of one unit to shared memory.
 struct TileCopies {
     const uint8_t* weights;  // of the first row
@@ -25,6 +33,7 @@ struct TileLoads {
     static constexpr int kRows = TilePlan::kRows;
     static constexpr int kColumns = 8 * kTiles;
     static constexpr int kStageBytes = S::kStep.stage_bytes(kTiles);
+    static constexpr int kMostStages = tile_stages(kType, kColumns, TilePlan::kMostSharedBytes);
     // Rows of super blocks end with a step: what is copied after their end is not decoded.
     static constexpr bool kWholeSteps = block_elements(kType) == kStepElements;
     // Lanes that copy a row, one piece each, and rows copied at once; the same for tokens.
@@ -39,12 +48,12 @@ struct TileLoads {
     const TileWork& a;
 
     // Bytes before a row of the unit in its first 16-byte piece. Rows at distances of 8 have the same.
-    __device__ __forceinline__ unsigned bytes_before(const Place& at, int row) const {
+    __device__ __forceinline__ unsigned bytes_before(const Place& at, const TileRows& rows, int row) const {
         if constexpr (S::kAlign == 16) {
             return 0;
         }
-        const unsigned address = static_cast<unsigned>(reinterpret_cast<uintptr_t>(a.products.w[at.which])) +
-                                 static_cast<unsigned>(at.first_row + row) * static_cast<unsigned>(a.row_bytes) +
+        const unsigned address = static_cast<unsigned>(reinterpret_cast<uintptr_t>(a.products.w[rows.which])) +
+                                 static_cast<unsigned>(rows.first + row) * static_cast<unsigned>(a.row_bytes) +
                                  static_cast<unsigned>(at.step * S::kBytes);
         return address % 16;
     }
@@ -54,22 +63,41 @@ struct TileLoads {
         return !kWholeSteps && (at.step + 1) * kStepElements > a.n_cols;
     }
 
-    // Prepares the thread's copies of a unit; none if not `wanted` or if the unit is partial.
-    __device__ __forceinline__ TileCopies copies(const Place& at, uint8_t* stage, bool wanted) const {
+    __device__ __forceinline__ TileSource source(const Place& at) const {
+        const TileRows rows(a.products, at.tile);
+        const int row = threadIdx.x / kRowLanes;
+        const int64_t from = at.step * S::kBytes + 16 * static_cast<int>(threadIdx.x % kRowLanes);
+        const int token = threadIdx.x / kColumnLanes;
+        const int element = at.step * kStepElements + 8 * static_cast<int>(threadIdx.x % kColumnLanes);
+        return {
+            a.products.w[rows.which] + (static_cast<int64_t>(rows.first + row) * static_cast<int>(a.row_bytes) + from),
+            a.products.n_rows[rows.which] - rows.first - row, a.x + (static_cast<int64_t>(token) * a.n_cols + element)};
+    }
+
+    // Advances to the next unit.
+    __device__ __forceinline__ void advance(Place& at, TileSource& from) const {
+        at.advance(a.plan);
+        if (at.step == 0) {
+            from = source(at);
+        } else {
+            from.weights += S::kBytes;
+            from.columns += kStepElements;
+        }
+    }
+
+    // Prepares the thread's copies of a whole unit; none if not `wanted`.
+    __device__ __forceinline__ TileCopies copies(const TileSource& from, uint8_t* stage, bool wanted) const {
         TileCopies c;
-        wanted = wanted && !is_partial(at);
         const int row = threadIdx.x / kRowLanes;
         const int piece = threadIdx.x % kRowLanes;
-        const int from = at.step * S::kBytes + 16 * piece - static_cast<int>(bytes_before(at, row));
-        const int row_bytes = static_cast<int>(a.row_bytes);
-        const bool copied = wanted && piece < S::kPieces && from < row_bytes;
-        c.weights = a.products.w[at.which] + (static_cast<int64_t>(at.first_row + row) * row_bytes + from);
+        const int before = S::kAlign == 16 ? 0 : static_cast<int>(reinterpret_cast<uintptr_t>(from.weights) % 16);
+        const bool copied = wanted && piece < S::kPieces && 16 * piece - before < S::kBytes;
+        c.weights = from.weights - before;
         c.to = stage + row * S::kPitch + 16 * piece;
-        c.rows = copied ? a.products.n_rows[at.which] - at.first_row - row : 0;
+        c.rows = copied ? from.rows : 0;
         const int token = threadIdx.x / kColumnLanes;
-        const int column_piece = threadIdx.x % kColumnLanes;
-        c.columns = a.x + (static_cast<int64_t>(token) * a.n_cols + (at.step * kStepElements + 8 * column_piece));
-        c.columns_to = columns_to(stage, token, column_piece);
+        c.columns = from.columns;
+        c.columns_to = columns_to(stage, token, threadIdx.x % kColumnLanes);
         c.tokens = wanted && token < kColumns ? a.n - token : 0;
         return c;
     }
@@ -96,14 +124,15 @@ struct TileLoads {
 
     // Starts the copies of weights of a partial unit, with zeros after the end of a row.
     __device__ __forceinline__ void copy_partial_weights(const Place& at, uint8_t* stage) const {
-        const uint8_t* const w = a.products.w[at.which];
+        const TileRows rows(a.products, at.tile);
+        const uint8_t* const w = a.products.w[rows.which];
         const int piece = threadIdx.x % kRowLanes;
 #pragma unroll 1
         for (int row = threadIdx.x / kRowLanes; row < kRows; row += kRowsAtOnce) {
-            const int from = at.step * S::kBytes + 16 * piece - static_cast<int>(bytes_before(at, row));
+            const int from = at.step * S::kBytes + 16 * piece - static_cast<int>(bytes_before(at, rows, row));
             const int bytes = min(max(static_cast<int>(a.row_bytes) - from, 0), 16);
-            if (piece < S::kPieces && at.first_row + row < a.products.n_rows[at.which]) {
-                const int64_t start = static_cast<int64_t>(at.first_row + row) * static_cast<int>(a.row_bytes) + from;
+            if (piece < S::kPieces && rows.first + row < a.products.n_rows[rows.which]) {
+                const int64_t start = static_cast<int64_t>(rows.first + row) * static_cast<int>(a.row_bytes) + from;
                 copy_async_some(stage + row * S::kPitch + 16 * piece, w + (bytes > 0 ? start : 0), bytes);
             }
         }

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <algorithm>
+#include <type_traits>
 
+#include "backend/cuda/device/fence.cuh"
 #include "backend/cuda/device/mma.cuh"
 #include "backend/cuda/matmul/row_decoder.cuh"
 #include "backend/cuda/matmul/tile_loads.cuh"
@@ -19,6 +21,7 @@ struct TileBlock : TileLoads<kType, kTiles> {
     using Loads = TileLoads<kType, kTiles>;
     using S = Step<kType>;
     using Loads::a;
+    using Loads::advance;
     using Loads::bytes_before;
     using Loads::kColumns;
     using Loads::kRows;
@@ -43,11 +46,37 @@ struct TileBlock : TileLoads<kType, kTiles> {
     int first;       // the lane's first element in a step
     unsigned upper;  // Decoder::upper_bytes()
 
+    // Bytes before the lane's rows in their first pieces, modulo 16; see bytes_before.
+    struct BytesBefore {
+        unsigned codes;
+        unsigned scales;
+    };
+
+    __device__ __forceinline__ BytesBefore bytes_before_rows(const Place& at) const {
+        if constexpr (S::kAlign == 16) {
+            return {0, 0};
+        }
+        const TileRows rows(a.products, at.tile);
+        return {bytes_before(at, rows, warp_row + g), bytes_before(at, rows, warp_row + Decoder::scale_row())};
+    }
+
+    // Advances to unit `at` from the one before it.
+    __device__ __forceinline__ void advance(const Place& at, BytesBefore& before) const {
+        if constexpr (S::kAlign < 16) {
+            if (at.step == 0) {
+                before = bytes_before_rows(at);
+            } else {
+                before.codes += S::kBytes;
+                before.scales += S::kBytes;
+            }
+        }
+    }
+
     // Stage "decode": starts decoding the lane's rows of a unit.
-    __device__ __forceinline__ void begin_unit(const Place& at, const uint8_t* stage, Decoder& decoder) const {
-        const int scale_row = warp_row + Decoder::scale_row();
-        const uint8_t* const rows = stage + (warp_row + g) * S::kPitch + bytes_before(at, warp_row + g);
-        const uint8_t* const scales = stage + scale_row * S::kPitch + bytes_before(at, scale_row);
+    __device__ __forceinline__ void begin_unit(const BytesBefore& before, const uint8_t* stage,
+                                               Decoder& decoder) const {
+        const uint8_t* const rows = stage + (warp_row + g) * S::kPitch + before.codes % 16;
+        const uint8_t* const scales = stage + (warp_row + Decoder::scale_row()) * S::kPitch + before.scales % 16;
         decoder.begin({rows, scales, first}, upper);
     }
 
@@ -89,83 +118,139 @@ struct TileBlock : TileLoads<kType, kTiles> {
             acc[i / (4 * kTiles)][i / 4 % kTiles][i % 4] = 0;
         }
         // Adds up four sharers in two exchanges.
-        auto* const shared_sums = reinterpret_cast<float*>(stage);
-        exchange<kSums / 2>(shared_sums, 2, sum);
-        exchange<kSums / 4>(shared_sums, 1, sum);
-        const int first_sum = ((sharer & 2) != 0 ? kSums / 2 : 0) + ((sharer & 1) != 0 ? kKept : 0);
-        const int n_rows = a.products.n_rows[at.which];
-        float* const y = a.products.y[at.which];
-        const bool add = a.products.add[at.which];
-        // Stage "store".
-        const auto store = [&] {
-#pragma unroll
-            for (int k = 0; k < kKept; ++k) {
-                const int i = first_sum + k;
-                const int row = at.first_row + warp_row + i / (4 * kTiles) * 16 + i % 4 / 2 * 8 + g;
-                const int column = i / 4 % kTiles * 8 + 2 * j + i % 2;
-                if (column < a.n && row < n_rows) {
-                    float& out = y[static_cast<size_t>(column) * n_rows + row];
-                    out = add ? out + sum[k] : sum[k];
-                }
-            }
-        };
+        exchange<kSums / 2>(stage, 2, sum);
+        exchange<kSums / 4>(stage, 1, sum);
         const int tile_begin = at.tile * a.plan.n_steps;
         const int n_done = unit + 1 - max(begin, tile_begin);
         if (n_done == a.plan.n_steps) {
-            store();
+            store(at, sum);
             return;
         }
         if (!add_blocks(at, tile_begin, n_done, sum)) {
             return;
         }
-        store();
+        store(at, sum);
         if (threadIdx.x == 0) {
             a.counts[at.tile] = 0;
         }
     }
 
 private:
+    // Stage "store": writes the sums that the sharer kept to y.
+    __device__ __forceinline__ void store(const Place& at, float (&sum)[kSums]) const {
+        const TileRows tile(a.products, at.tile);
+        const int n_rows = a.products.n_rows[tile.which];
+        // Element of the first sum: sums are ordered by 16 rows, 8 tokens, 8 rows and token.
+        const int first_sum = sharer * kKept;
+        const int row = tile.first + warp_row + first_sum / (4 * kTiles) * 16 + first_sum % 4 / 2 * 8 + g;
+        const int token = first_sum % (4 * kTiles) / 4 * 8 + 2 * j;
+        float* const y = a.products.y[tile.which] + (static_cast<int64_t>(token) * n_rows + row);
+        const auto each = [&](const auto& apply) {
+#pragma unroll
+            for (int k = 0; k < kKept; ++k) {
+                const int tokens = k / 4 * 8 + k % 2;
+                const int rows = k % 4 / 2 * 8;
+                if (token + tokens < a.n && row + rows < n_rows) {
+                    apply(y[static_cast<int64_t>(tokens) * n_rows + rows], sum[k]);
+                }
+            }
+        };
+        if (a.products.add[tile.which]) {
+            each([](const float& out, float& s) { s = out + s; });  // all loads before the first store
+        }
+        each([](float& out, float s) { out = s; });
+    }
+
+    // Floats that a lane accesses at once.
+    template <int kCount>
+    using Floats = std::conditional_t<kCount % 4 == 0, float4, float2>;
+
+    template <class Vector>
+    __device__ static __forceinline__ Vector vector_of(const float* v) {
+        if constexpr (sizeof(Vector) == sizeof(float4)) {
+            return make_float4(v[0], v[1], v[2], v[3]);
+        } else {
+            return make_float2(v[0], v[1]);
+        }
+    }
+
+    // to[i] = from[i] + v[i]
+    __device__ static __forceinline__ void add_vector(float* to, const float* from, const float2& v) {
+        to[0] = from[0] + v.x;
+        to[1] = from[1] + v.y;
+    }
+    __device__ static __forceinline__ void add_vector(float* to, const float* from, const float4& v) {
+        add_vector(to, from, make_float2(v.x, v.y));
+        add_vector(to + 2, from + 2, make_float2(v.z, v.w));
+    }
+
     // Each sharer sends its partner (sharer ^ bit) the half of its sums that the partner keeps.
     template <int kHalf>
-    __device__ __forceinline__ void exchange(float* shared_sums, int bit, float (&sum)[kSums]) const {
+    __device__ __forceinline__ void exchange(uint8_t* scratch, int bit, float (&sum)[kSums]) const {
+        using Vector = Floats<kHalf>;
+        constexpr int kWidth = sizeof(Vector) / sizeof(float);
         constexpr int kRoom = kStageBytes / (kThreads * static_cast<int>(sizeof(float)));
         constexpr int kAtOnce = std::min(kHalf, kRoom >= 32 ? 32 : kRoom >= 16 ? 16 : 8);
-        static_assert(kAtOnce <= kRoom && kHalf % kAtOnce == 0);
+        static_assert(kAtOnce <= kRoom && kHalf % kAtOnce == 0 && kAtOnce % kWidth == 0);
+        auto* const sent = reinterpret_cast<Vector*>(scratch) + threadIdx.x;
         const bool upper = (sharer & bit) != 0;
-        const int partner = threadIdx.x + (upper ? -bit : bit) * kRowWarps * 32;
+        const Vector* const received = sent + (upper ? -bit : bit) * kRowWarps * 32;
+        // A branch per warp costs less than selecting each sum.
+        const auto send = [&](const float* sums) {
+#pragma unroll
+            for (int i = 0; i < kAtOnce; i += kWidth) {
+                sent[i / kWidth * kThreads] = vector_of<Vector>(sums + i);
+            }
+        };
+        const auto add = [&](float* to, const float* sums) {
+#pragma unroll
+            for (int i = 0; i < kAtOnce; i += kWidth) {
+                add_vector(to + i, sums + i, received[i / kWidth * kThreads]);
+            }
+        };
 #pragma unroll
         for (int k = 0; k < kHalf; k += kAtOnce) {
             __syncthreads();
-#pragma unroll
-            for (int i = k; i < k + kAtOnce; ++i) {
-                shared_sums[(i - k) * kThreads + threadIdx.x] = upper ? sum[i] : sum[kHalf + i];
+            if (upper) {
+                send(sum + k);
+            } else {
+                send(sum + kHalf + k);
             }
             __syncthreads();
-#pragma unroll
-            for (int i = k; i < k + kAtOnce; ++i) {
-                sum[i] = (upper ? sum[kHalf + i] : sum[i]) + shared_sums[(i - k) * kThreads + partner];
+            if (upper) {
+                add(sum + k, sum + kHalf + k);
+            } else {
+                add(sum + k, sum + k);
             }
         }
     }
 
     // Stores the block's sums. The last block of the tile to arrive adds the sums of all blocks and returns true.
     __device__ __forceinline__ bool add_blocks(const Place& at, int tile_begin, int n_done, float (&sum)[kSums]) const {
+        using Vector = Floats<kKept>;
+        constexpr int kWidth = sizeof(Vector) / sizeof(float);
         // A block has at most two partial tiles: its first and its last.
         const auto sum_at = [&](int block, int k) {
             const int slot = 2 * block + (a.plan.shares.begin(block) <= tile_begin);
-            return reinterpret_cast<float2*>(a.sums + static_cast<size_t>(slot) * TilePlan::kSums) + k * kThreads +
-                   threadIdx.x;
+            return reinterpret_cast<Vector*>(a.sums + static_cast<size_t>(slot) * TilePlan::kSums) +
+                   k / kWidth * kThreads + threadIdx.x;
         };
 #pragma unroll
-        for (int k = 0; k < kKept / 2; ++k) {
-            __stcg(sum_at(blockIdx.x, k), make_float2(sum[2 * k], sum[2 * k + 1]));
+        for (int k = 0; k < kKept; k += kWidth) {
+            __stcg(sum_at(blockIdx.x, k), vector_of<Vector>(sum + k));
         }
+        // The divisions of block_of overlap with the stores; after the barrier, they would delay the loads.
+        int from = a.plan.shares.block_of(tile_begin);
+        int last_block = a.plan.shares.block_of(tile_begin + a.plan.n_steps - 1);
+        asm volatile("" : "+r"(from), "+r"(last_block));
         __syncthreads();
         bool is_last = false;
         if (threadIdx.x == 0) {
-            __threadfence();
+            fence_device();
             is_last = atomicAdd(&a.counts[at.tile], n_done) == a.plan.n_steps - n_done;
-            __threadfence();
+            if (is_last) {
+                fence_device();
+            }
         }
         if (__syncthreads_or(is_last) == 0) {
             return false;
@@ -174,14 +259,27 @@ private:
         for (int k = 0; k < kKept; ++k) {
             sum[k] = 0;
         }
-        const int last_block = a.plan.shares.block_of(tile_begin + a.plan.n_steps - 1);
-#pragma unroll 2
-        for (int block = a.plan.shares.block_of(tile_begin); block <= last_block; ++block) {
+        constexpr int kBatch = kKept > 16 ? 1 : 4;  // blocks whose sums are loaded at once
+#pragma unroll(kBatch == 1 ? 2 : 1)
+        for (; from <= last_block; from += kBatch) {
+            Vector loaded[kBatch][kKept / kWidth];
 #pragma unroll
-            for (int k = 0; k < kKept / 2; ++k) {
-                const float2 v = __ldcg(sum_at(block, k));
-                sum[2 * k] += v.x;
-                sum[2 * k + 1] += v.y;
+            for (int b = 0; b < kBatch; ++b) {
+                if (from + b <= last_block) {
+#pragma unroll
+                    for (int k = 0; k < kKept; k += kWidth) {
+                        loaded[b][k / kWidth] = __ldcg(sum_at(from + b, k));
+                    }
+                }
+            }
+#pragma unroll
+            for (int b = 0; b < kBatch; ++b) {
+                if (from + b <= last_block) {
+#pragma unroll
+                    for (int k = 0; k < kKept; k += kWidth) {
+                        add_vector(sum + k, sum + k, loaded[b][k / kWidth]);
+                    }
+                }
             }
         }
         return true;

@@ -11,7 +11,6 @@ namespace lk::cuda {
 namespace {
 
 constexpr int kSharers = 4;  // warps that split the elements of a row
-constexpr int kMostStages = TilePlan::kMostStages;
 constexpr int kStepElements = TilePlan::kStepElements;
 
 // Warps of a thread block with kTiles tiles of 8 tokens. With many tokens a warp has as many rows as its registers can
@@ -36,19 +35,15 @@ struct Step {
     static constexpr int kColumnBytes = TileStep::kColumnBytes;
 };
 
-__device__ void wait_for_all_but(int groups) {
-    switch (groups) {
-    case 0:
-        return copy_wait<0>();
-    case 1:
-        return copy_wait<1>();
-    case 2:
-        return copy_wait<2>();
-    case 3:
-        return copy_wait<3>();
-    default:
-        return copy_wait<kMostStages - 2>();
+// Waits for all groups of copies but the last `groups`, at most kMost.
+template <int kMost>
+__device__ __forceinline__ void wait_for_all_but(int groups) {
+    if constexpr (kMost > 0) {
+        if (groups < kMost) {
+            return wait_for_all_but<kMost - 1>(groups);
+        }
     }
+    copy_wait<kMost>();
 }
 
 // Arguments of a launch.
@@ -67,28 +62,25 @@ static_assert(kUnpadded<TileWork, FewProducts, size_t, void*, void*, void*, Tile
 
 // Position of a unit (a step of a tile).
 struct Place {
-    __device__ Place(const FewProducts& products, const TilePlan& plan, int unit)
-        : tile(unit / plan.n_steps), step(unit - tile * plan.n_steps) {
-        find_product(products);
-    }
+    __device__ Place(const TilePlan& plan, int unit) : tile(unit / plan.n_steps), step(unit - tile * plan.n_steps) {}
 
-    __device__ void advance(const FewProducts& products, const TilePlan& plan) {
-        if (++step == plan.n_steps) {
-            step = 0;
-            ++tile;
-            find_product(products);
-        }
-    }
-
-    __device__ void find_product(const FewProducts& products) {
-        which = product_of(products, tile);
-        first_row = (tile - products.first_block[which]) * TilePlan::kRows;
+    __device__ void advance(const TilePlan& plan) {
+        const bool wraps = ++step == plan.n_steps;
+        step = wraps ? 0 : step;
+        tile += wraps ? 1 : 0;
     }
 
     int tile;
     int step;
+};
+
+// The matrix of a tile. Found when it is needed: as members of Place, these would occupy registers throughout a step.
+struct TileRows {
+    __device__ TileRows(const FewProducts& products, int tile)
+        : which(product_of(products, tile)), first((tile - products.first_block[which]) * TilePlan::kRows) {}
+
     int which;
-    int first_row;  // first row of the tile
+    int first;  // first row of the tile
 };
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "backend/cuda/plan/matmul_launch.h"
+#include "backend/cuda/plan/ordered_plan.h"
 #include "backend/cuda/plan/stream_plan.h"
 #include "base/error.h"
 

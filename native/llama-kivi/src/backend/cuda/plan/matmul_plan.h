@@ -82,6 +82,7 @@ struct TilePlan {
     static constexpr int kStepElements = 256;
     static constexpr int kMostStages = 6;
     static constexpr int kLeastStages = 3;
+    static constexpr int kMostSharedBytes = 227 * 1024;  // kernels are compiled for the stages that fit in it
 
     int n_tiles;  // row tiles of all matrices
     int n_steps;  // steps per tile
@@ -121,7 +122,8 @@ constexpr int column_tiles(int n) {
 }
 
 constexpr int tile_stages(WeightType type, int n, int shared_bytes) {
-    return std::min(TilePlan::kMostStages, shared_bytes / TileStep::of(type).stage_bytes(column_tiles(n)));
+    const int most = std::min(shared_bytes, TilePlan::kMostSharedBytes);
+    return std::min(TilePlan::kMostStages, most / TileStep::of(type).stage_bytes(column_tiles(n)));
 }
 
 // Plans matmuls for which select_matmul returned `tiles`.
@@ -137,72 +139,6 @@ constexpr int tile_columns(WeightType type, int shared_bytes) {
     }
     return 0;
 }
-
-// Matrices of halves, multiplied by the same input in one launch of multiply_ordered.
-struct OrderedProducts {
-    FewProducts matrices;
-    // Rows of the whole y. A matrix may be a part of its weights; its y then points to the part's first row.
-    int y_rows[FewProducts::kMost];
-    bool constant;        // no kernel writes the weights
-    bool unused[7] = {};  // no padding; see RowsWatch
-
-    // Element of a row of the matrix, for a token.
-    constexpr float& y_of(int which, int token, int row) const {
-        return matrices
-            .y[which][static_cast<size_t>(token) * static_cast<size_t>(y_rows[which]) + static_cast<size_t>(row)];
-    }
-    constexpr int all_rows() const {
-        int n = 0;
-        for (int i = 0; i < matrices.count; ++i) {
-            n += matrices.n_rows[i];
-        }
-        return n;
-    }
-};
-
-// Work distribution of multiply_ordered; see matmul/ordered.cu. It does not affect the result.
-struct OrderedPlan {
-    static constexpr int kSegments = 4;  // of a row; summed one after the other
-    static constexpr int kFewColumns = 8;
-    static constexpr int kRows = 128;  // rows of weights per thread block
-    static constexpr int kMostColumns = 128;
-    static constexpr int kStepChunks = 2;                 // chunks of 32 elements
-    static constexpr int kPitch = 64 * kStepChunks + 64;  // bytes between rows: neighbours start in different banks
-    static constexpr int kStages = 4;
-    static constexpr int kLeastStages = 2;
-
-    int n_chunks;  // of a row
-    int columns;   // tokens per thread block
-    int row_blocks;
-    int parts;  // thread blocks that share the segments of a tile
-    int n_stages;
-
-    static constexpr int stage_bytes(int columns) { return (kRows + columns) * kPitch; }
-    // row_blocks: blocks of kRows rows of all matrices; see count_blocks.
-    static constexpr OrderedPlan of(int row_blocks, int n_cols, int n, const Processors& processors) {
-        OrderedPlan plan{(n_cols + 31) / 32, n <= 32 ? 32 : n <= 64 ? 64 : kMostColumns, row_blocks, 1, kStages};
-        const int tiles = row_blocks * ((n + plan.columns - 1) / plan.columns);
-        while (plan.parts < kSegments && 2 * tiles * plan.parts <= processors.count) {
-            plan.parts *= 2;
-        }
-        if (kStages * stage_bytes(plan.columns) > processors.shared_bytes) {
-            plan.n_stages = kLeastStages;
-        }
-        return plan;
-    }
-
-    constexpr int segments_each() const { return kSegments / parts; }
-    // First chunk of a segment, and the chunk after it. The last segments may be empty.
-    constexpr int begin_of(int segment) const {
-        return std::min(n_chunks, segment * ((n_chunks + kSegments - 1) / kSegments));
-    }
-    constexpr int end_of(int segment) const { return begin_of(segment + 1); }
-    // Partial sums per output element: one for the first part, which adds its segments; one per segment for the others.
-    constexpr int slots() const { return parts == 1 ? 0 : kSegments - segments_each() + 1; }
-    constexpr size_t n_sums(int n_rows, int n) const {
-        return static_cast<size_t>(slots()) * static_cast<size_t>(n_rows) * static_cast<size_t>(n);
-    }
-};
 
 // Throws LK_INTERNAL_ERROR, for weights that the kernel of a launch does not take.
 [[noreturn]] void fail_weights(const char* operation, WeightType type);

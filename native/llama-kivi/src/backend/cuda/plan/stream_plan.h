@@ -38,7 +38,7 @@ struct StreamStep {
     // Of a thread block. More than half of a multiprocessor's shared memory, so that each one runs one block at a time:
     // two blocks on some multiprocessors and none on others would take twice as long. The rings together hold what
     // memory delivers from the end of a GEMV to the start of the next one, about 4 us.
-    static constexpr int kRingBytes = 160 << 10;
+    static constexpr int kRingBytes = 161 << 10;
 
     int elements;
     int bytes;   // a multiple of 16
@@ -53,20 +53,23 @@ struct StreamStep {
         s.bytes = s.elements / block_elements(type) * block_bytes(type);
         s.align = is_float(type) ? 16 : std::min(16, block_bytes(type) & -block_bytes(type));
         s.copies = (s.bytes + 16 - s.align + 15) / 16;
-        s.pitch = 16 * s.copies;
-        s.stages = std::max(2, kRingBytes / (kWarps * kRows * s.pitch));
+        s.pitch = 16 * s.copies + (s.align < 16 ? 16 : 0);
+        s.stages = std::max(2, kRingBytes / (kWarps * s.stage_bytes()));
         return s;
     }
     constexpr int stage_bytes() const { return kRows * pitch; }
+    // A row that need not be aligned is followed by the number of bytes before it in its first copy.
+    constexpr int start_offset() const { return 16 * copies; }
     constexpr int warp_bytes() const { return stages * stage_bytes(); }
     constexpr int ring_bytes() const { return kWarps * warp_bytes(); }
     constexpr int steps(int n_cols) const { return (n_cols + elements - 1) / elements; }
 };
 
 // Activations in shared memory: floats for float weights; otherwise 8-bit codes, and per block of 32 the scale and the
-// sum of the dequantized values. Codes lie so that 16 codes of each of a warp's lanes follow each other.
+// sum of the dequantized values (Q6_K: a StreamChunk per 16). Codes lie so that 16 codes of each of a warp's lanes
+// follow each other.
 struct StreamActivations {
-    // Byte offset of element i. Four elements from a multiple of four lie together.
+    // Byte offset of element i. Four elements from a multiple of four lie together, and 16 codes.
     static constexpr int offset(WeightType type, int i) {
         const int piece = stream_piece(type);
         const int step = i / (32 * piece);
@@ -82,14 +85,21 @@ struct StreamActivations {
         }
         return step * 32 * piece + chunk * 512 + lane * 16 + i % 16;
     }
-    // Byte offset of the scales of block i / 32.
     static constexpr int blocks_offset(WeightType type, int n_cols) {
         const StreamStep step = StreamStep::of(type);
         return step.steps(n_cols) * step.elements;
     }
+    // Bytes of a lane's blocks; Q6_K: of one of its chunks.
+    static constexpr int lane_block_bytes(WeightType type) {
+        return type == WeightType::Q6_K ? 8 : stream_piece(type) / kBlock * 8;
+    }
+    // Bytes of a step's values, and of its blocks.
+    static constexpr int step_bytes(WeightType type) { return 32 * stream_piece(type) * (is_float(type) ? 4 : 1); }
+    static constexpr int step_block_bytes(WeightType type) {
+        return is_float(type) ? 0 : 32 * stream_piece(type) / (type == WeightType::Q6_K ? 2 : 4);
+    }
     static constexpr int bytes(WeightType type, int n_cols) {
-        const int n = blocks_offset(type, n_cols);
-        return is_float(type) ? 4 * n : n + n / kBlock * 8;
+        return StreamStep::of(type).steps(n_cols) * (step_bytes(type) + step_block_bytes(type));
     }
 };
 
@@ -116,17 +126,20 @@ constexpr bool streams(WeightType type, int64_t n_cols, int shared_bytes) {
 struct StreamPlan {
     int n_rows;  // of all matrices
     int n_blocks;
-    int n_steps;     // of a row
-    int pairs_each;  // of a block
-    int n_extra;     // blocks with one pair more
+    int n_steps;       // of a row
+    unsigned inverse;  // 2^32 / n_steps, rounded up
+    int pairs_each;    // of a block
+    int n_extra;       // blocks with one pair more
 
-    // Sets products.first_block to the first row of each matrix.
+    // Sets products.first_block to the first row of each matrix, and to n_rows beyond them.
     static StreamPlan of(WeightType type, FewProducts& products, int n_cols, int n_processors) {
         StreamPlan plan{};
         plan.n_rows = count_blocks(products, 1);
+        std::fill(products.first_block + products.count, products.first_block + FewProducts::kMost, plan.n_rows);
         const int n_pairs = (plan.n_rows + StreamStep::kRows - 1) / StreamStep::kRows;
         plan.n_blocks = std::min(n_pairs, n_processors);
         plan.n_steps = StreamStep::of(type).steps(n_cols);
+        plan.inverse = plan.n_steps == 1 ? 0 : static_cast<unsigned>((uint64_t{1} << 32) / plan.n_steps + 1);
         plan.pairs_each = n_pairs / plan.n_blocks;
         plan.n_extra = n_pairs % plan.n_blocks;
         return plan;
@@ -135,13 +148,17 @@ struct StreamPlan {
     LK_BOTH int first_step(int block, int warp) const {
         return (pairs_each + (block < n_extra ? 1 : 0)) * n_steps * warp / StreamStep::kWarps;
     }
+    // Pair of the block that a step belongs to. A warp's first copies wait for this, and a division takes longer.
+    LK_BOTH int pair_of(int step) const {
+        return n_steps == 1 ? step : static_cast<int>(uint64_t{inverse} * static_cast<unsigned>(step) >> 32);
+    }
     // Number of a warp's steps.
     LK_BOTH int steps(int block, int warp) const { return first_step(block, warp + 1) - first_step(block, warp); }
     // Calls add(other) for the warps that continue a warp's last pair.
     template <class Add>
     LK_BOTH void for_each_follower(int block, int warp, Add&& add) const {
         const int end = first_step(block, warp + 1);
-        const int pair_end = (end + n_steps - 1) / n_steps * n_steps;
+        const int pair_end = pair_of(end + n_steps - 1) * n_steps;
         for (int other = warp + 1; first_step(block, other) < pair_end; ++other) {
             if (steps(block, other) > 0) {
                 add(other);
@@ -150,78 +167,109 @@ struct StreamPlan {
     }
 };
 
-// A warp's position in its steps. It may go beyond them, but not copy there.
+// A lane's position in the steps of its warp. It may go beyond them. Half a warp copies and stores a row: lanes 0 to 15
+// the first one of the pair, the others the second.
 template <WeightType kType>
 class StreamCursor {
 public:
     static constexpr StreamStep kStep = StreamStep::of(kType);
+    static_assert(StreamStep::kRows == 2);
 
-    LK_BOTH StreamCursor(const FewProducts& products, const StreamPlan& plan, size_t row_bytes, int block, int warp)
-        : products_(products), plan_(plan), row_bytes_(row_bytes) {
+    LK_BOTH StreamCursor(const FewProducts& products, const StreamPlan& plan, int block, int warp, int lane)
+        : products_(products), plan_(plan), lane_(lane) {
         const int first = plan.first_step(block, warp);
-        pair_ = block + first / plan.n_steps * plan.n_blocks;
-        step_ = first % plan.n_steps;
-        find_rows();
+        const int pair = plan.pair_of(first);
+        row_ = (block + pair * plan.n_blocks) * StreamStep::kRows + lane / 16;
+        step_ = first - pair * plan.n_steps;
     }
 
-    LK_BOTH bool at_first_step() const { return step_ == 0; }
-    LK_BOTH bool ends_pair() const { return step_ + 1 == plan_.n_steps; }
     LK_BOTH int step() const { return step_; }
-    LK_BOTH void advance() {
-        if (++step_ == plan_.n_steps) {
-            step_ = 0;
-            pair_ += plan_.n_blocks;
-            find_rows();
-        }
+    LK_BOTH void next_step() { ++step_; }
+    LK_BOTH bool passed_pair() const { return step_ == plan_.n_steps; }
+    LK_BOTH void next_pair() {
+        step_ = 0;
+        row_ += plan_.n_blocks * StreamStep::kRows;
     }
 
-    // Calls copy(to, from) for the lane's 16-byte copies of row r of the step.
-    template <class Copy>
-    LK_BOTH void for_each_copy(int r, int lane, uint8_t* stage, Copy&& copy) const {
-        const int before = static_cast<int>(start(r));
-        const int left = static_cast<int>(row_bytes_) + before - step_ * kStep.bytes;
-        const uint8_t* const from = rows_[r] - before + static_cast<size_t>(step_) * kStep.bytes;
-        LK_UNROLL
-        for (int first = 0; first < kStep.copies; first += 32) {
-            const int i = first + lane;
-            if (16 * i < left && (first + 32 <= kStep.copies || i < kStep.copies)) {
-                copy(stage + r * kStep.pitch + 16 * i, from + 16 * i);
-            }
-        }
-    }
-
-    // Bytes before row r in its first copy.
-    LK_BOTH unsigned start(int r) const {
-        return kStep.align < 16 ? static_cast<unsigned>(reinterpret_cast<uintptr_t>(rows_[r]) % 16) : 0;
-    }
-
-    // Calls store(matrix, row of the matrix) for row r, if there is one.
+    // Calls store(matrix, row of the matrix), if there is this row.
     template <class Store>
-    LK_BOTH void store(int r, Store&& store) const {
-        const int row = pair_ * StreamStep::kRows + r;
-        if (row < plan_.n_rows) {
-            const int which = product_of(products_, row);
-            store(which, row - products_.first_block[which]);
+    LK_BOTH void store(Store&& store) const {
+        if (row_ < plan_.n_rows) {
+            find(row_, store);
         }
     }
 
-private:
-    LK_BOTH void find_rows() {
+protected:
+    // Calls use(matrix, row of the matrix).
+    template <class Use>
+    LK_BOTH void find(int row, Use&& use) const {
+        int which = 0;
         LK_UNROLL
-        for (int r = 0; r < StreamStep::kRows; ++r) {
-            const int wanted = pair_ * StreamStep::kRows + r;
-            const int row = wanted < plan_.n_rows ? wanted : plan_.n_rows - 1;
-            const int which = product_of(products_, row);
-            rows_[r] = products_.w[which] + static_cast<size_t>(row - products_.first_block[which]) * row_bytes_;
+        for (int i = 1; i < FewProducts::kMost; ++i) {
+            which += row >= products_.first_block[i] ? 1 : 0;
         }
+        use(which, row - products_.first_block[which]);
     }
 
     const FewProducts& products_;
     const StreamPlan& plan_;
-    size_t row_bytes_;
-    int pair_;
+    int lane_;
+    int row_;  // of all matrices; may be the one after the last
     int step_;
-    const uint8_t* rows_[StreamStep::kRows] = {};
+};
+
+// The lane's copies to the ring.
+template <WeightType kType>
+class StreamCopies : StreamCursor<kType> {
+public:
+    using StreamCursor<kType>::kStep;
+
+    LK_BOTH StreamCopies(const StreamCursor<kType>& at, unsigned row_bytes)
+        : StreamCursor<kType>(at), row_bytes_(row_bytes) {
+        find_row();
+    }
+
+    // Calls copy(wanted, to, from) for the lane's 16-byte copies of the step, if `more`. to: bytes from stage_offset()
+    // on.
+    template <class Copy>
+    LK_BOTH void for_each(bool more, Copy&& copy) const {
+        const int end = kStep.copies * 16 - this->lane_ % 16 * 16;
+        const int left = !more ? 0 : left_ < end ? left_ : end;
+        LK_UNROLL
+        for (int i = 0; i < 16 * kStep.copies; i += 256) {
+            copy(i < left, i, from_ + i);
+        }
+    }
+    // The lane's first copy in a stage of the ring.
+    LK_BOTH int stage_offset() const { return this->lane_ / 16 * kStep.pitch + this->lane_ % 16 * 16; }
+    // Bytes before the row in its first copy.
+    LK_BOTH int start() const { return start_; }
+    LK_BOTH void next_step() {
+        from_ += kStep.bytes;
+        left_ -= kStep.bytes;
+        StreamCursor<kType>::next_step();
+        if (this->passed_pair()) {
+            this->next_pair();
+            find_row();
+        }
+    }
+
+private:
+    LK_BOTH void find_row() {
+        const int last = this->plan_.n_rows - 1;
+        this->find(this->row_ < last ? this->row_ : last, [this](int which, int row) {
+            const uint8_t* const begin = this->products_.w[which] + uint64_t{row_bytes_} * static_cast<unsigned>(row);
+            start_ = kStep.align < 16 ? static_cast<int>(reinterpret_cast<uintptr_t>(begin) % 16) : 0;
+            const int at = this->step_ * kStep.bytes + this->lane_ % 16 * 16;
+            from_ = begin - start_ + at;
+            left_ = static_cast<int>(row_bytes_) + start_ - at;
+        });
+    }
+
+    unsigned row_bytes_;
+    int start_;
+    const uint8_t* from_;  // the lane's first copy of the step
+    int left_;             // bytes of the row from there on
 };
 
 }  // namespace lk::cuda
