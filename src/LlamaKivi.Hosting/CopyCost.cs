@@ -3,13 +3,13 @@ namespace LlamaKivi.Hosting;
 /// <summary>Whether copies of cached tokens to host memory are worth their time. Only some copies are used, so decoding the tokens again must take several times as long as the copy.</summary>
 /// <remarks>
 /// Learns the time of copies. The fastest of the recent ones counts: slower ones waited for something else. Copies are made in the engine's loop, and running streams wait for them; so a copy may take
-/// the share of its tokens' decoding time that is the share of recent copies in use, at most a quarter.
+/// a quarter of the time to decode its tokens again, and less if most recent copies were dropped unused.
 /// </remarks>
 /// <param name="copied">Called with the seconds of every copy; null: nobody listens.</param>
 internal sealed class CopyCost(Action<double>? copied = null)
 {
-    private const int Expected = 4;     // one copy in this number is used, before the use of copies is known
-    private const int Outcomes = 64;    // copies of known use that count about
+    private const int Expected = 4;     // one copy in four is assumed to be used
+    private const int Outcomes = 64;    // about the number of copies whose use counts
     private const int Recent = 4;       // copies whose time counts
     private const int Least = 3;        // copies before one is refused
     private const int Remeasure = 32;   // refusals after which a copy is measured anew
