@@ -1,4 +1,4 @@
-// Runs device functions that take their threads as an argument (see backend/cuda/append/lanes.cuh) on the host: a fiber
+// Runs device functions that take their threads as an argument (see backend/cuda/device/lanes.cuh) on the host: a fiber
 // per thread of a block, switched at every exchange and barrier.
 #pragma once
 

@@ -1,7 +1,7 @@
 // Chooses head tables at the first flush: refined channels, centres and exponents; see kv/head_table.cpp.
 #include "backend/cuda/append/channel_median.h"
-#include "backend/cuda/append/lanes.cuh"
 #include "backend/cuda/append/rows.cuh"
+#include "backend/cuda/device/lanes.cuh"
 
 namespace lk::cuda {
 

@@ -1,8 +1,8 @@
 // Quantizes the rows that leave the ring into pages, with rows and groups in registers: see value_tile.h and
 // key_tile.h. Formats that they do not support are those of stage_pages.cu.
-#include "backend/cuda/append/lanes.cuh"
 #include "backend/cuda/append/stage_tiles.h"
 #include "backend/cuda/append/tile_steps.h"
+#include "backend/cuda/device/lanes.cuh"
 #include "backend/cuda/device/queue.h"
 
 namespace lk::cuda {

@@ -2,8 +2,8 @@
 // multiprocessor. Its warps copy their rows into rings in shared memory; the first copies start before the preceding
 // kernels end, so that weights move while these finish and the token is evaluated. Quantized weights are multiplied
 // with the token in 8 bits, by dp4a.
-#include "backend/cuda/append/lanes.cuh"
 #include "backend/cuda/device/copy_async.cuh"
+#include "backend/cuda/device/lanes.cuh"
 #include "backend/cuda/device/padding.h"
 #include "backend/cuda/device/queue.h"
 #include "backend/cuda/device/warp.cuh"
