@@ -12,8 +12,8 @@ var platforms = new Dictionary<string, (string Library, string Emulator)>
     ["osx-x64"] = ("libllama-kivi.dylib", ""),
 };
 
-// The newest glibc that a library may need: that of Debian 12, the oldest supported distribution.
-var newestGlibc = new Version(2, 36);
+// The newest glibc that a library may need. The default is that of Debian 12; releases are built with an older one.
+var newestGlibc = Version.Parse(Argument("glibc", "2.36"));
 
 string[] PackedRids()
 {

@@ -23,6 +23,10 @@ failed=0
 export NUGET_FALLBACK_PACKAGES=${NUGET_PACKAGES:-$HOME/.nuget/packages}
 export NUGET_PACKAGES=$work/cache
 mkdir "$NUGET_PACKAGES"
+if ls -d "$NUGET_FALLBACK_PACKAGES"/llamakivi* 2>/dev/null; then
+    echo "remove these folders: they hold packages that would be used instead of the feed's" >&2
+    exit 1
+fi
 cat > "$work/nuget.config" <<END
 <configuration><packageSources><add key="packages under test" value="$feed" /></packageSources></configuration>
 END
@@ -113,7 +117,7 @@ cross() {
 # The plugin's package brings the engine's, and both may be named. The engine finds the plugin, which reports what it lacks.
 loads_the_plugin() {
     cd "$work" && mkdir gpu && cp app/app.csproj app/Program.cs gpu/ && cd gpu &&
-        sed -i 's/ContextSize = 4096/ContextSize = 4096, GpuLayerCount = 99/' Program.cs &&
+        sed -i 's/ContextSize = 4096/ContextSize = 4096, GpuLayerCount = 99, RequireGpu = true/' Program.cs &&
         dotnet add package LlamaKivi.Backend.Cuda.Linux --version "$version" && dotnet build -c Release &&
         dotnet remove package LlamaKivi.Backend.Cpu && dotnet publish -c Release -r "$rid" --self-contained -o "$work/gpu/out" && cd out || return
     ls -l libllama-kivi.so libllama-kivi-cuda.so || return

@@ -25,7 +25,7 @@ internal sealed class HubCache(string cacheFolder, HubReference reference)
     {
         string folder = Path.Combine(_folder, "snapshots", commit);
         return Directory.Exists(folder)
-            ? [.. Directory.EnumerateFiles(folder, "*", SearchOption.AllDirectories).Where(File.Exists).Select(path => Path.GetRelativePath(folder, path).Replace('\\', '/'))]
+            ? [.. Directory.EnumerateFiles(folder, "*", SearchOption.AllDirectories).Where(Exists).Select(path => Path.GetRelativePath(folder, path).Replace('\\', '/'))]
             : [];
     }
 
@@ -55,6 +55,9 @@ internal sealed class HubCache(string cacheFolder, HubReference reference)
         File.WriteAllText(branch, commit);
         return path;
     }
+
+    /// <summary>Whether a file exists and, if it is a link, its target too: <see cref="File.Exists"/> is true for a link to a deleted blob.</summary>
+    public static bool Exists(string path) => File.Exists(path) && (File.ResolveLinkTarget(path, returnFinalTarget: true)?.Exists ?? true);
 
     public static bool IsHex(string text, int length) => text.Length == length && text.All(char.IsAsciiHexDigit);
 }

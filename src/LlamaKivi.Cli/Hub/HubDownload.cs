@@ -47,12 +47,14 @@ internal sealed class HubDownload(HubSettings settings)
         string chosen = HubFile.Choose(reference, [.. files.Select(file => file.Path)]);
         HubFile wanted = files.First(file => file.Path == chosen);
         string snapshot = cache.SnapshotPath(commit, chosen);
-        if (File.Exists(snapshot))
+        if (HubCache.Exists(snapshot))
         {
             return snapshot;
         }
 
-        string blob = wanted.Sha256 ?? throw new HubException($"{settings.Endpoint} gave no checksum of {chosen} in {reference.Repository}, so that a download could not be checked; download the file yourself and name it with -m");
+        string blob = wanted.Size >= 0 && wanted.Sha256 is { } checksum
+            ? checksum
+            : throw new HubException($"{settings.Endpoint} gave no size or no checksum of {chosen} in {reference.Repository}, so that a download could not be checked; download the file yourself and name it with -m");
         if (!File.Exists(cache.BlobPath(blob)))
         {
             message($"downloading {chosen} of {reference.Repository} ({wanted.Size / 1e6:F1} MB) to {settings.CacheFolder}");

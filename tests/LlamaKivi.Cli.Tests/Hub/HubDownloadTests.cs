@@ -34,6 +34,20 @@ public sealed class HubDownloadTests : IDisposable
     }
 
     [Fact]
+    public async Task A_file_whose_blob_was_deleted_is_downloaded_again()
+    {
+        using var server = new HubServer((File4, _content));
+        string path = await GetAsync(server);
+        foreach (string blob in Directory.GetFiles(Path.Combine(_folder, "models--owner--model-GGUF", "blobs")))
+        {
+            File.Delete(blob);
+        }
+
+        Assert.Equal(path, await GetAsync(server));
+        Assert.Equal(_content, await File.ReadAllBytesAsync(path));
+    }
+
+    [Fact]
     public async Task A_broken_connection_is_continued_where_it_broke()
     {
         using var server = new HubServer((File4, _content));
@@ -161,6 +175,19 @@ public sealed class HubDownloadTests : IDisposable
         var e = await Assert.ThrowsAsync<HubException>(() => GetAsync(server));
         Assert.Contains("not a hub's", e.Message, StringComparison.Ordinal);
         Assert.Empty(Directory.GetFileSystemEntries(_folder));
+    }
+
+    [Fact]
+    public async Task A_file_without_a_size_is_refused_before_the_download()
+    {
+        string checksum = new('a', 64);
+        using var server = new HubServer((File4, _content))
+        {
+            List = $$"""{ "sha": "{{HubServer.Commit}}", "siblings": [ { "rfilename": "{{File4}}", "lfs": { "sha256": "{{checksum}}" } } ] }""",
+        };
+        var e = await Assert.ThrowsAsync<HubException>(() => GetAsync(server));
+        Assert.Contains($"gave no size or no checksum of {File4}", e.Message, StringComparison.Ordinal);
+        Assert.Empty(server.Downloads);
     }
 
     [Theory]

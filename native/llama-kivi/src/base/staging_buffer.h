@@ -26,17 +26,18 @@ public:
     }
 
 private:
+    // Pinned memory has limits of its own, below the free memory.
     Buffer<uint8_t> allocate(size_t bytes) const {
         try {
             return {memory_->nearest_host(), bytes};
         } catch (const std::bad_alloc&) {
+            return {host_memory(), bytes};
         } catch (const Error& e) {
             if (e.status() != LK_OUT_OF_MEMORY) {
                 throw;
             }
+            return {host_memory(), bytes};
         }
-        // Pinned memory has limits of its own, below the free memory.
-        return {host_memory(), bytes};
     }
 
     Memory* memory_;
