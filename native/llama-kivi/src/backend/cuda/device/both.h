@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 
 #ifdef __CUDACC__
 #include "backend/cuda/device/halves.cuh"
@@ -104,12 +105,17 @@ LK_BOTH float fused(float a, float b, float c) {
 #endif
 }
 
-// The integer nearest to x; the even one of two.
+// The integer nearest to x; the even one of two. NaN gives 0, a number out of range the nearest int.
 LK_BOTH int nearest(float x) {
 #ifdef __CUDACC__
     return __float2int_rn(x);
 #else
-    return static_cast<int>(std::nearbyint(x));
+    using Limits = std::numeric_limits<int>;
+    const float n = std::nearbyint(x);
+    if (std::isnan(n)) {
+        return 0;
+    }
+    return n >= 0x1p31f ? Limits::max() : n <= -0x1p31f ? Limits::min() : static_cast<int>(n);
 #endif
 }
 
