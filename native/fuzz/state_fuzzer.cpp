@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "fuzz.h"
 #include "kv/state.h"
+#include "kv/state_checksum.h"
 #include "tiny_llama.h"
 
 namespace {

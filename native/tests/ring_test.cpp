@@ -5,6 +5,7 @@
 
 #include "kv/accounting.h"
 #include "kv/state.h"
+#include "kv/state_checksum.h"
 #include "kv_helpers.h"
 
 namespace lk::kv {

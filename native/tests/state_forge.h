@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "kv/state.h"
+#include "kv/state_checksum.h"
 
 namespace lk::test {
 

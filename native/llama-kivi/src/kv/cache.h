@@ -17,6 +17,7 @@
 
 #include "base/half.h"
 #include "base/memory.h"
+#include "base/staging_buffer.h"
 #include "kv/accounting.h"
 #include "kv/config.h"
 #include "kv/kivi_format.h"

@@ -11,7 +11,6 @@
 #include <span>
 
 #include "kv/cache.h"
-#include "kv/state_checksum.h"
 #include "kv/state_key.h"
 
 namespace lk::kv {

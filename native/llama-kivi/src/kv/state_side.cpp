@@ -13,9 +13,11 @@
 
 #include "base/error.h"
 #include "base/half.h"
+#include "base/staging_buffer.h"
 #include "kv/bookkeeping.h"
 #include "kv/config.h"
 #include "kv/kivi_format.h"
+#include "kv/pool.h"
 #include "kv/quantizer.h"
 #include "kv/scalar_codec.h"
 #include "kv/stock_blocks.h"
