@@ -57,6 +57,15 @@ public sealed class StateTests(SharedServer shared) : IClassFixture<SharedServer
     }
 
     [Fact]
+    public async Task The_engine_of_an_unknown_model_is_not_found()
+    {
+        using HttpResponseMessage response = await Server.Http.GetAsync("/engine?model=nope");
+        JsonElement body = JsonElement.Parse(await response.Content.ReadAsStringAsync());
+        Assert.True(response.StatusCode == HttpStatusCode.NotFound, body.ToString());
+        Assert.Equal("model_not_found", body.GetProperty("error").GetProperty("code").GetString());
+    }
+
+    [Fact]
     public async Task The_OpenAPI_document_has_every_endpoint()
     {
         JsonElement document = JsonElement.Parse(await Server.Http.GetStringAsync("/openapi.json"));
@@ -91,6 +100,11 @@ public sealed class StateTests(SharedServer shared) : IClassFixture<SharedServer
         Assert.Equal(HttpStatusCode.OK, await StatusAsync($$"""{"model":"large","prompt":"{{prompt}}","max_tokens":1}"""));
         Assert.Equal(HttpStatusCode.BadRequest, await StatusAsync("""{"prompt":"a"}"""));
         Assert.Equal(HttpStatusCode.NotFound, await StatusAsync("""{"model":"other","prompt":"a"}"""));
+
+        foreach (string key in (string[])["small", "large"])
+        {
+            Assert.Equal("ready", JsonElement.Parse(await http.GetStringAsync($"/engine?model={key}")).GetProperty("state").GetString());
+        }
 
         async Task<HttpStatusCode> StatusAsync(string json)
         {
