@@ -65,6 +65,17 @@ public sealed class StateTests(SharedServer shared) : IClassFixture<SharedServer
         Assert.Equal("model_not_found", body.GetProperty("error").GetProperty("code").GetString());
     }
 
+    [Theory]
+    [InlineData("/v1/chat/completions", """{"messages":[{"role":"user","content":"Hello"}],"max_tokens":1,"id_slot":8}""")]
+    [InlineData("/v1/completions", """{"prompt":"Hello","max_tokens":1,"id_slot":8}""")]
+    public async Task A_slot_that_does_not_exist_is_refused(string path, string json)
+    {
+        (HttpStatusCode status, JsonElement body, _) = await Server.PostAsync(path, json);
+        Assert.True(status == HttpStatusCode.BadRequest, body.ToString());
+        Assert.Equal("id_slot", body.GetProperty("error").GetProperty("param").GetString());
+        Assert.Equal(HttpStatusCode.OK, (await Server.PostAsync(path, json.Replace(":8", ":7", StringComparison.Ordinal))).Status);
+    }
+
     [Fact]
     public async Task The_OpenAPI_document_has_every_endpoint()
     {
