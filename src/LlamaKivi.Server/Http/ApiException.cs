@@ -3,6 +3,7 @@ using LlamaKivi.Hosting;
 using LlamaKivi.Sampling;
 using LlamaKivi.Templates;
 using Microsoft.AspNetCore.Http;
+using Microsoft.Extensions.AI;
 
 namespace LlamaKivi.Server;
 
@@ -57,15 +58,18 @@ internal sealed class ApiException(int status, string message, string? param = n
     /// <summary>Converts an error of the engine.</summary>
     /// <param name="error">The error.</param>
     /// <param name="field">The field whose text became the prompt.</param>
-    public static ApiException Of(Exception error, string field) => error switch
+    /// <param name="shape">The API's errors.</param>
+    public static ApiException Of(Exception error, string field, ErrorShape shape) => error switch
     {
         ApiException api => api,
         EngineBusyException { RetryAfter: { } time } busy => new(StatusCodes.Status429TooManyRequests, busy.Message, code: "queue_full", retryAfter: time),
         EngineBusyException => Draining(),
         ContextOverflowException overflow => Bad(field, overflow.Message, "context_length_exceeded"),
-        GrammarException grammar => Bad("response_format", grammar.Message),
+        GrammarException grammar => Bad(OptionField.Of(ErrorOption.Of(grammar) ?? nameof(ChatOptions.ResponseFormat), field, shape), grammar.Message),
         MissingTemplateException missing => Bad("tools", missing.Message),
         TemplateException template => Bad(field, template.Message),
+        NotSupportedException when ErrorOption.Of(error) is { } option && OptionField.Of(option, field, shape) is { } named =>
+            Bad(named, error.Message.Replace($"{nameof(ChatOptions)}.{option}", named, StringComparison.Ordinal)),
         NotSupportedException or ArgumentException => Bad(null, error.Message.Split(" (Parameter '")[0]),
         BadHttpRequestException { StatusCode: StatusCodes.Status413PayloadTooLarge } => new(StatusCodes.Status413PayloadTooLarge, "The request body is too large.", code: "request_too_large"),
         BadHttpRequestException bad => new(bad.StatusCode, bad.Message),
