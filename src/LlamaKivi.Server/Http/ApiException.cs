@@ -23,6 +23,9 @@ internal sealed class ApiException(int status, string message, string? param = n
 
     public TimeSpan? RetryAfter => retryAfter;
 
+    /// <summary>The methods that the path takes; null: the error is another.</summary>
+    public string? Allow { get; init; }
+
     /// <summary>The error's type in OpenAI's API.</summary>
     public string Type => status switch
     {
@@ -46,6 +49,17 @@ internal sealed class ApiException(int status, string message, string? param = n
 
     /// <summary>A field has a value that is not allowed.</summary>
     public static ApiException Bad(string? param, string message, string? code = null) => new(StatusCodes.Status400BadRequest, message, param, code);
+
+    /// <summary>There is no such endpoint.</summary>
+    public static ApiException UnknownPath(HttpRequest request) => new(
+        StatusCodes.Status404NotFound, $"There is no {request.Method} {JsonFields.Shortened(request.Path.ToString())}; GET /openapi.json lists the endpoints.", code: "unknown_url");
+
+    /// <summary>The endpoint takes another method.</summary>
+    public static ApiException WrongMethod(HttpRequest request, string method) => new(
+        StatusCodes.Status405MethodNotAllowed, $"{JsonFields.Shortened(request.Path.ToString())} takes {method}, not {request.Method}.", code: "method_not_allowed")
+    {
+        Allow = method,
+    };
 
     /// <summary>The server stops.</summary>
     public static ApiException Draining() => new(

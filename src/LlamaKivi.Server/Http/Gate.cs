@@ -110,6 +110,11 @@ internal sealed partial class Gate(ServerState server, ILogger logger)
             response.Headers.WWWAuthenticate = "Bearer";
         }
 
+        if (error.Allow is { } methods)
+        {
+            response.Headers.Allow = methods;
+        }
+
         await ErrorBody.WriteAsync(response, error, shape).ConfigureAwait(false);
     }
 
