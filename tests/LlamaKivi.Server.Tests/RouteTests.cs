@@ -77,4 +77,26 @@ public sealed class RouteTests(SharedServer shared) : IClassFixture<SharedServer
         Assert.StartsWith("{\"object\":\"list\"", await http.GetStringAsync("/v1/models"), StringComparison.Ordinal);
         await app.StopAsync();
     }
+
+    [Fact]
+    public async Task Preflights_of_browsers_are_answered_where_the_app_enables_them()
+    {
+        WebApplicationBuilder builder = WebApplication.CreateSlimBuilder();
+        builder.WebHost.UseKestrel(options => options.Listen(IPAddress.Loopback, 0));
+        builder.Logging.ClearProviders();
+        builder.Services.AddCors();
+        builder.Services.AddLlamaKivi(options => (options.ModelPath, options.ContextSize, options.Threads, options.GpuLayerCount) = (TestServer.ModelPath, 512, 1, 0));
+        await using WebApplication app = builder.Build();
+        app.UseCors();
+        app.MapLlamaKivi().RequireCors(policy => policy.WithOrigins("https://a.example").WithMethods("POST"));
+        await app.StartAsync();
+        using var http = new HttpClient { BaseAddress = new Uri(app.Urls.First()) };
+        using var request = new HttpRequestMessage(HttpMethod.Options, "/v1/chat/completions");
+        request.Headers.Add("Origin", "https://a.example");
+        request.Headers.Add("Access-Control-Request-Method", "POST");
+        using HttpResponseMessage response = await http.SendAsync(request);
+        Assert.Equal(HttpStatusCode.NoContent, response.StatusCode);
+        Assert.Equal("https://a.example", Assert.Single(response.Headers.GetValues("Access-Control-Allow-Origin")));
+        await app.StopAsync();
+    }
 }
