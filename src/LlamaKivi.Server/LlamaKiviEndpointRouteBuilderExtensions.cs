@@ -11,6 +11,9 @@ namespace Microsoft.AspNetCore.Builder;
 /// <summary>Maps the endpoints of LlamaKivi.</summary>
 public static class LlamaKiviEndpointRouteBuilderExtensions
 {
+    // Fallback routes of ASP.NET Core have the greatest order.
+    private const int LastButFallback = int.MaxValue - 1;
+
     /// <summary>Maps the endpoints over all engines that <c>AddLlamaKivi</c> and <c>AddKeyedLlamaKivi</c> registered, or over the folder of <c>AddLlamaKiviModels</c>.</summary>
     /// <param name="endpoints">The app.</param>
     /// <param name="configure">Sets the options; null: defaults.</param>
@@ -44,32 +47,52 @@ public static class LlamaKiviEndpointRouteBuilderExtensions
         IHostApplicationLifetime lifetime = services.GetRequiredService<IHostApplicationLifetime>();
         var gate = new Gate(new ServerState(options, models, lifetime), services.GetRequiredService<ILoggerFactory>().CreateLogger("LlamaKivi.Server"));
         RouteGroupBuilder group = endpoints.MapGroup("");
-        Get("/health", gate.Wrap(StateEndpoints.HealthAsync, isOpen: true));
-        Get("/v1/health", gate.Wrap(StateEndpoints.HealthAsync, isOpen: true));
-        Get("/v1/models", gate.Wrap(StateEndpoints.ModelsAsync));
-        Get("/engine", gate.Wrap(StateEndpoints.EngineAsync));
-        Get("/props", gate.Wrap(StateEndpoints.PropsAsync));
-        Get("/slots", gate.Wrap(SlotEndpoints.ListAsync));
-        Post("/slots/{id}", gate.Wrap(SlotEndpoints.ActAsync));
+        Get("/health", StateEndpoints.HealthAsync, isOpen: true);
+        Get("/v1/health", StateEndpoints.HealthAsync, isOpen: true);
+        Get("/v1/models", StateEndpoints.ModelsAsync);
+        Get("/v1/models/{**id}", StateEndpoints.ModelAsync);
+        Get("/engine", StateEndpoints.EngineAsync);
+        Get("/props", StateEndpoints.PropsAsync);
+        Get("/slots", SlotEndpoints.ListAsync);
+        Post("/slots/{id}", SlotEndpoints.ActAsync);
         var metrics = new Metrics();
         lifetime.ApplicationStopped.Register(metrics.Dispose);
-        Get("/metrics", gate.Wrap(metrics.HandleAsync));
-        Post("/v1/chat/completions", gate.Wrap(ChatCompletions.HandleAsync));
-        Post("/v1/responses", gate.Wrap(Responses.HandleAsync, field: "input"));
-        Post("/v1/completions", gate.Wrap(Completions.HandleAsync, field: "prompt"));
-        Post("/v1/embeddings", gate.Wrap(Embeddings.HandleAsync, field: "input"));
-        Post("/v1/rerank", gate.Wrap(Embeddings.RerankAsync, field: "documents"));
-        Post("/tokenize", gate.Wrap(Tokens.TokenizeAsync));
-        Post("/detokenize", gate.Wrap(Tokens.DetokenizeAsync));
-        Post("/apply-template", gate.Wrap(Tokens.ApplyTemplateAsync));
-        Post("/v1/messages", gate.Wrap(Messages.HandleAsync, ErrorShape.Anthropic));
-        Post("/v1/messages/count_tokens", gate.Wrap(Messages.CountAsync, ErrorShape.Anthropic));
-        Get("/openapi.json", gate.Wrap(OpenApi.HandleAsync, isOpen: true));
+        Get("/metrics", metrics.HandleAsync);
+        Post("/v1/chat/completions", ChatCompletions.HandleAsync);
+        Post("/v1/responses", Responses.HandleAsync, field: "input");
+        Post("/v1/completions", Completions.HandleAsync, field: "prompt");
+        Post("/v1/embeddings", Embeddings.HandleAsync, field: "input");
+        Post("/v1/rerank", Embeddings.RerankAsync, field: "documents");
+        Post("/tokenize", Tokens.TokenizeAsync);
+        Post("/detokenize", Tokens.DetokenizeAsync);
+        Post("/apply-template", Tokens.ApplyTemplateAsync);
+        Post("/v1/messages", Messages.HandleAsync, ErrorShape.Anthropic);
+        Post("/v1/messages/count_tokens", Messages.CountAsync, ErrorShape.Anthropic);
+        Get("/openapi.json", OpenApi.HandleAsync, isOpen: true);
+
+        // Only paths of the APIs: others may be the app's.
+        Unknown("/v1/{**path}");
+        Unknown("/v1/messages/{**path}", ErrorShape.Anthropic);
         PageEndpoints.Map(group);
         return group;
 
-        void Get(string path, RequestDelegate handle) => group.MapGet(path, handle);
+        void Get(string path, Func<ApiRequest, Task> handle, bool isOpen = false)
+        {
+            group.MapGet(path, gate.Wrap(handle, isOpen: isOpen));
+            Others(path, HttpMethods.Get);
+        }
 
-        void Post(string path, RequestDelegate handle) => group.MapPost(path, handle);
+        void Post(string path, Func<ApiRequest, Task> handle, ErrorShape shape = ErrorShape.OpenAi, string field = "messages")
+        {
+            group.MapPost(path, gate.Wrap(handle, shape, field));
+            Others(path, HttpMethods.Post, shape);
+        }
+
+        // The app's own routes come first, and so do routes with a method.
+        void Others(string path, string method, ErrorShape shape = ErrorShape.OpenAi) =>
+            group.Map(path, gate.Wrap(request => throw ApiException.WrongMethod(request.Http.Request, method), shape, isOpen: true)).WithOrder(LastButFallback);
+
+        void Unknown(string path, ErrorShape shape = ErrorShape.OpenAi) =>
+            group.Map(path, gate.Wrap(request => throw ApiException.UnknownPath(request.Http.Request), shape, isOpen: true)).WithOrder(LastButFallback);
     }
 }

@@ -37,8 +37,8 @@ internal sealed record ChatCompletionRequest(ChatCall Call, bool Stream, bool In
             (options.AdditionalProperties ??= [])[ChatRequest.SlotName] = slot;
         }
 
-        body.AcceptOnly("modalities", value => value.ValueKind == JsonValueKind.Array && value.EnumerateArray().All(item => item.ValueEquals("text")), "use [\"text\"]");
-        body.AcceptOnly("verbosity", value => value.ValueEquals("medium"), "leave it out");
+        body.AcceptOnly("modalities", value => value.ValueKind == JsonValueKind.Array && value.EnumerateArray().All(item => JsonFields.Is(item, "text")), "use [\"text\"]");
+        body.AcceptOnly("verbosity", "medium", "leave it out");
         List<ChatMessage> messages = ChatMessageReader.Read(body);
         body.RefuseUnknown();
         options.StreamsCalls = stream;
@@ -160,12 +160,7 @@ internal sealed record ChatCompletionRequest(ChatCall Call, bool Stream, bool In
     public static AIFunctionDeclaration ReadTool(JsonFields function)
     {
         function.Accept("strict");
-        string name = function.RequiredText("name");
-        if (name.Length == 0)
-        {
-            throw ApiException.Bad(function.Path("name"), $"{function.Path("name")} is empty.", "invalid_value");
-        }
-
+        string name = function.RequiredName("name");
         JsonElement? parameters = function.TryGet("parameters", out JsonElement schema) ? new JsonFields(schema, function.Path("parameters")).Element : null;
         AIFunctionDeclaration tool = ChatCall.Tool(name, function.Text("description"), parameters);
         function.RefuseUnknown();
@@ -190,7 +185,7 @@ internal sealed record ChatCompletionRequest(ChatCall Call, bool Stream, bool In
         }
 
         JsonFields function = choice.Object("function") ?? throw choice.Missing("function");
-        string name = function.RequiredText("name");
+        string name = function.RequiredName("name");
         function.RefuseUnknown();
         choice.RefuseUnknown();
         return ChatToolMode.RequireSpecific(name);

@@ -62,9 +62,10 @@ internal static class ChatMessageReader
             return new Dictionary<string, object?>(StringComparer.Ordinal);
         }
 
-        return ChatJson.TryParse(text) is { ValueKind: JsonValueKind.Object } arguments
+        string path = call.Path("arguments");
+        return RequestJson.Parse(text, path) is { ValueKind: JsonValueKind.Object } arguments
             ? ChatCall.Arguments(arguments)
-            : throw ApiException.Bad(call.Path("arguments"), $"{call.Path("arguments")} is not a JSON object.", "invalid_value");
+            : throw ApiException.Bad(path, $"{path} is not a JSON object.", "invalid_value");
     }
 
     private static ChatMessage Message(JsonFields message)

@@ -16,7 +16,7 @@ internal static class ResponsesRequest
     {
         body.Accept("model", "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "stream_options");
         CheckInclude(body);
-        body.AcceptOnly("truncation", value => value.ValueEquals("disabled"), "use \"disabled\"");
+        body.AcceptOnly("truncation", "disabled", "use \"disabled\"");
         body.AcceptOnly("background", value => value.ValueKind == JsonValueKind.False, "leave it out");
         if (body.TryGet("previous_response_id", out _) || body.TryGet("conversation", out _))
         {
@@ -67,7 +67,7 @@ internal static class ResponsesRequest
             return;
         }
 
-        text.AcceptOnly("verbosity", value => value.ValueEquals("medium"), "leave it out");
+        text.AcceptOnly("verbosity", "medium", "leave it out");
         if (text.Object("format") is { } format)
         {
             string type = format.OneOf("type", "text", "json_object", "json_schema") ?? throw format.Missing("type");
@@ -87,7 +87,7 @@ internal static class ResponsesRequest
             {
                 var named = new JsonFields(choice, "tool_choice");
                 named.OneOf("type", "function");
-                options.ToolMode = ChatToolMode.RequireSpecific(named.RequiredText("name"));
+                options.ToolMode = ChatToolMode.RequireSpecific(named.RequiredName("name"));
                 named.RefuseUnknown();
             }
             else

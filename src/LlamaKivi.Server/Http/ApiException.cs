@@ -3,6 +3,7 @@ using LlamaKivi.Hosting;
 using LlamaKivi.Sampling;
 using LlamaKivi.Templates;
 using Microsoft.AspNetCore.Http;
+using Microsoft.Extensions.AI;
 
 namespace LlamaKivi.Server;
 
@@ -21,6 +22,9 @@ internal sealed class ApiException(int status, string message, string? param = n
     public string? Code => code;
 
     public TimeSpan? RetryAfter => retryAfter;
+
+    /// <summary>The methods that the path takes; null: the error is another.</summary>
+    public string? Allow { get; init; }
 
     /// <summary>The error's type in OpenAI's API.</summary>
     public string Type => status switch
@@ -46,6 +50,17 @@ internal sealed class ApiException(int status, string message, string? param = n
     /// <summary>A field has a value that is not allowed.</summary>
     public static ApiException Bad(string? param, string message, string? code = null) => new(StatusCodes.Status400BadRequest, message, param, code);
 
+    /// <summary>There is no such endpoint.</summary>
+    public static ApiException UnknownPath(HttpRequest request) => new(
+        StatusCodes.Status404NotFound, $"There is no {request.Method} {JsonFields.Shortened(request.Path.ToString())}; GET /openapi.json lists the endpoints.", code: "unknown_url");
+
+    /// <summary>The endpoint takes another method.</summary>
+    public static ApiException WrongMethod(HttpRequest request, string method) => new(
+        StatusCodes.Status405MethodNotAllowed, $"{JsonFields.Shortened(request.Path.ToString())} takes {method}, not {request.Method}.", code: "method_not_allowed")
+    {
+        Allow = method,
+    };
+
     /// <summary>The server stops.</summary>
     public static ApiException Draining() => new(
         StatusCodes.Status503ServiceUnavailable, "The server is stopping. Send the request to another instance, or after the restart.", code: "server_draining");
@@ -57,15 +72,18 @@ internal sealed class ApiException(int status, string message, string? param = n
     /// <summary>Converts an error of the engine.</summary>
     /// <param name="error">The error.</param>
     /// <param name="field">The field whose text became the prompt.</param>
-    public static ApiException Of(Exception error, string field) => error switch
+    /// <param name="shape">The API's errors.</param>
+    public static ApiException Of(Exception error, string field, ErrorShape shape) => error switch
     {
         ApiException api => api,
         EngineBusyException { RetryAfter: { } time } busy => new(StatusCodes.Status429TooManyRequests, busy.Message, code: "queue_full", retryAfter: time),
         EngineBusyException => Draining(),
         ContextOverflowException overflow => Bad(field, overflow.Message, "context_length_exceeded"),
-        GrammarException grammar => Bad("response_format", grammar.Message),
+        GrammarException grammar => Bad(OptionField.Of(ErrorOption.Of(grammar) ?? nameof(ChatOptions.ResponseFormat), field, shape), grammar.Message),
         MissingTemplateException missing => Bad("tools", missing.Message),
         TemplateException template => Bad(field, template.Message),
+        NotSupportedException when ErrorOption.Of(error) is { } option && OptionField.Of(option, field, shape) is { } named =>
+            Bad(named, error.Message.Replace($"{nameof(ChatOptions)}.{option}", named, StringComparison.Ordinal)),
         NotSupportedException or ArgumentException => Bad(null, error.Message.Split(" (Parameter '")[0]),
         BadHttpRequestException { StatusCode: StatusCodes.Status413PayloadTooLarge } => new(StatusCodes.Status413PayloadTooLarge, "The request body is too large.", code: "request_too_large"),
         BadHttpRequestException bad => new(bad.StatusCode, bad.Message),

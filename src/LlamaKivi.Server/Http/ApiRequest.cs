@@ -1,4 +1,3 @@
-using System.Text.Json;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
 
@@ -10,8 +9,6 @@ namespace LlamaKivi.Server;
 /// <param name="cancellation">Cancelled when the client goes away, the time is over or the server has drained.</param>
 internal sealed class ApiRequest(HttpContext http, ServerState server, CancellationToken cancellation)
 {
-    private static readonly JsonDocumentOptions Json = new() { MaxDepth = 128, AllowDuplicateProperties = false };
-
     public HttpContext Http => http;
 
     public ServerState Server => server;
@@ -47,14 +44,6 @@ internal sealed class ApiRequest(HttpContext http, ServerState server, Cancellat
             throw new ApiException(StatusCodes.Status413PayloadTooLarge, $"The body has {request.ContentLength} bytes; at most {limit} are allowed.", code: "request_too_large");
         }
 
-        try
-        {
-            using JsonDocument document = await JsonDocument.ParseAsync(request.Body, Json, cancellation).ConfigureAwait(false);
-            return new JsonFields(document.RootElement.Clone(), "");
-        }
-        catch (JsonException e)
-        {
-            throw ApiException.Bad(null, $"The body is not valid JSON: {e.Message}", "invalid_json");
-        }
+        return new JsonFields(await RequestJson.ReadAsync(request.Body, cancellation).ConfigureAwait(false), "");
     }
 }

@@ -56,7 +56,7 @@ internal sealed partial class Gate(ServerState server, ILogger logger)
         }
         catch (Exception e)
         {
-            await FailAsync(http, Explain(e, field, stop.Token), shape).ConfigureAwait(false);
+            await FailAsync(http, Explain(e, field, shape, stop.Token), shape).ConfigureAwait(false);
         }
         finally
         {
@@ -64,7 +64,7 @@ internal sealed partial class Gate(ServerState server, ILogger logger)
         }
     };
 
-    private ApiException Explain(Exception error, string field, CancellationToken stop)
+    private ApiException Explain(Exception error, string field, ErrorShape shape, CancellationToken stop)
     {
         if (error is OperationCanceledException && stop.IsCancellationRequested)
         {
@@ -73,7 +73,7 @@ internal sealed partial class Gate(ServerState server, ILogger logger)
                 : new ApiException(StatusCodes.Status504GatewayTimeout, $"The request took longer than {server.Options.RequestTimeout}, the most that the server allows.", code: "timeout");
         }
 
-        ApiException api = ApiException.Of(error, field);
+        ApiException api = ApiException.Of(error, field, shape);
         if (api.Status == StatusCodes.Status500InternalServerError)
         {
             LogFailure(error);
@@ -108,6 +108,11 @@ internal sealed partial class Gate(ServerState server, ILogger logger)
         if (error.Status == StatusCodes.Status401Unauthorized)
         {
             response.Headers.WWWAuthenticate = "Bearer";
+        }
+
+        if (error.Allow is { } methods)
+        {
+            response.Headers.Allow = methods;
         }
 
         await ErrorBody.WriteAsync(response, error, shape).ConfigureAwait(false);

@@ -4,7 +4,7 @@ using System.Text.Json;
 namespace LlamaKivi.Server;
 
 /// <summary>Reads the fields of a JSON object of a request. Errors name the field by its path.</summary>
-/// <remarks>A field whose value is null counts as absent.</remarks>
+/// <remarks>A field whose value is null counts as absent. <see cref="RequestJson"/> has checked all names and strings.</remarks>
 internal sealed class JsonFields
 {
     private readonly JsonElement _object;
@@ -40,6 +40,11 @@ internal sealed class JsonFields
     public string? Text(string name) => TryGet(name, out JsonElement value) ? Text(value, Path(name)) : null;
 
     public string RequiredText(string name) => Text(name) ?? throw Missing(name);
+
+    /// <summary>A text that is more than spaces.</summary>
+    public string RequiredName(string name) => RequiredText(name) is var text && !string.IsNullOrWhiteSpace(text)
+        ? text
+        : throw ApiException.Bad(Path(name), $"{Path(name)} is empty.", "invalid_value");
 
     public JsonElement Required(string name) => TryGet(name, out JsonElement value) ? value : throw Missing(name);
 
@@ -121,6 +126,12 @@ internal sealed class JsonFields
         }
     }
 
+    /// <summary>Accepts a field that has only one supported text.</summary>
+    public void AcceptOnly(string name, string text, string supported) => AcceptOnly(name, value => Is(value, text), supported);
+
+    /// <summary>Whether a value is a text.</summary>
+    public static bool Is(JsonElement value, string text) => value.ValueKind == JsonValueKind.String && value.ValueEquals(text);
+
     /// <summary>Refuses fields that were neither read nor accepted.</summary>
     public void RefuseUnknown()
     {
@@ -134,22 +145,7 @@ internal sealed class JsonFields
         }
     }
 
-    public static string Text(JsonElement value, string path)
-    {
-        if (value.ValueKind != JsonValueKind.String)
-        {
-            throw Wrong(path, value, "a string");
-        }
-
-        try
-        {
-            return value.GetString()!;
-        }
-        catch (InvalidOperationException)
-        {
-            throw ApiException.Bad(path, $"{path} is not valid Unicode: it has half of a surrogate pair.", "invalid_value");
-        }
-    }
+    public static string Text(JsonElement value, string path) => value.ValueKind == JsonValueKind.String ? value.GetString()! : throw Wrong(path, value, "a string");
 
     public static ApiException Wrong(string path, JsonElement value, string expected) =>
         ApiException.Bad(path, $"{path} is {Kind(value)}; it must be {expected}.", "invalid_type");
@@ -168,5 +164,6 @@ internal sealed class JsonFields
 
     private static string Shortened(JsonElement value) => Shortened(value.GetRawText());
 
-    private static string Shortened(string text) => text.Length <= 80 ? text : string.Concat(text.AsSpan(0, 77), "...");
+    /// <summary>A text for messages.</summary>
+    public static string Shortened(string text) => text.Length <= 80 ? text : string.Concat(text.AsSpan(0, 77), "...");
 }

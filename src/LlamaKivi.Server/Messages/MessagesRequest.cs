@@ -40,7 +40,7 @@ internal sealed record MessagesRequest(ChatCall Call, bool Stream)
             var tool = new JsonFields(value, path);
             tool.Accept("cache_control", "strict", "eager_input_streaming");
             tool.OneOf("type", "custom");
-            tools.Add(ChatCall.Tool(tool.RequiredText("name"), tool.Text("description"), new JsonFields(tool.Required("input_schema"), tool.Path("input_schema")).Element));
+            tools.Add(ChatCall.Tool(tool.RequiredName("name"), tool.Text("description"), new JsonFields(tool.Required("input_schema"), tool.Path("input_schema")).Element));
             tool.RefuseUnknown();
         }
 
@@ -51,7 +51,7 @@ internal sealed record MessagesRequest(ChatCall Call, bool Stream)
             options.ToolMode = type switch
             {
                 "any" => ChatToolMode.RequireAny,
-                "tool" => ChatToolMode.RequireSpecific(choice.RequiredText("name")),
+                "tool" => ChatToolMode.RequireSpecific(choice.RequiredName("name")),
                 "none" => ChatToolMode.None,
                 _ => ChatToolMode.Auto,
             };

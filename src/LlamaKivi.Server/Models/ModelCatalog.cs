@@ -24,6 +24,16 @@ internal abstract class ModelCatalog
     /// <exception cref="ApiException">There is no such model.</exception>
     public abstract string StateOf(string name);
 
+    /// <summary>The entry of a model.</summary>
+    /// <param name="name">The model's name, or another name of a loaded model.</param>
+    /// <exception cref="ApiException">There is no such model.</exception>
+    public ModelEntry Entry(string name)
+    {
+        IReadOnlyList<ModelEntry> entries = Entries;
+        string id = Find(name)?.Names[0] ?? name;
+        return entries.FirstOrDefault(entry => string.Equals(entry.Id, id, StringComparison.OrdinalIgnoreCase)) ?? throw Unknown(name, entries.Select(entry => entry.Id));
+    }
+
     /// <summary>A model of a list; null: none of that name.</summary>
     protected static ServedModel? Find(IReadOnlyList<ServedModel> models, string? name) =>
         models.FirstOrDefault(model => string.IsNullOrEmpty(name) || model.Names.Contains(name, StringComparer.OrdinalIgnoreCase));

@@ -5,7 +5,7 @@ using Microsoft.AspNetCore.Http;
 
 namespace LlamaKivi.Server;
 
-/// <summary><c>GET /health</c>, <c>/v1/models</c> and <c>/engine</c>.</summary>
+/// <summary><c>GET /health</c>, <c>/v1/models</c>, <c>/v1/models/{id}</c> and <c>/engine</c>.</summary>
 internal static class StateEndpoints
 {
     public static async Task HealthAsync(ApiRequest request)
@@ -17,6 +17,13 @@ internal static class StateEndpoints
 
     public static Task ModelsAsync(ApiRequest request) => JsonResult.WriteAsync(
         request.Http.Response, new ModelList("list", [.. request.Server.Models.Entries.Select(View)]), ServerJson.Text.ModelList);
+
+    public static Task ModelAsync(ApiRequest request)
+    {
+        // A slash of the name may come encoded, and routing leaves it so.
+        string name = (request.Http.Request.RouteValues["id"]?.ToString() ?? "").Replace("%2F", "/", StringComparison.OrdinalIgnoreCase);
+        return JsonResult.WriteAsync(request.Http.Response, View(request.Server.Models.Entry(name)), ServerJson.Text.ModelView);
+    }
 
     public static async Task EngineAsync(ApiRequest request)
     {

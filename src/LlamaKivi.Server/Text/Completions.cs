@@ -169,7 +169,7 @@ internal sealed class CompletionRequest
         int choices = (int)(body.Whole("n", 1, server.MaxChoices) ?? 1);
         bool stream = body.Flag("stream") ?? false;
         body.AcceptOnly("best_of", value => value.ValueKind == JsonValueKind.Number && value.TryGetInt32(out int n) && n == choices, "it must equal n");
-        body.AcceptOnly("suffix", value => value.ValueEquals(""), "leave it out");
+        body.AcceptOnly("suffix", "", "leave it out");
         JsonFields? streamOptions = stream ? body.Object("stream_options") : null;
         streamOptions?.Accept("include_obfuscation");
         long? most = body.Whole("max_tokens", 1, int.MaxValue) ?? body.Whole("n_predict", 1, int.MaxValue);

@@ -36,6 +36,7 @@ public sealed class AnswerParserTests
         { Hermes, "<tool_cal", "T(<tool_cal)" },
         { Hermes, "<tool_call>{\"name\": \"add\", \"arg", "T(<tool_call>{\"name\": \"add\", \"arg)" },
         { Hermes, "<tool_call>{\"name\": \"unknown\", \"arguments\": {}}</tool_call>", "T(<tool_call>{\"name\": \"unknown\", \"arguments\": {}}</tool_call>)" },
+        { MistralNew, "[TOOL_CALLS]add[ARGS]{\"\\ud800\": 1}", "T([TOOL_CALLS]add[ARGS]{\"\\ud800\": 1})" },
         { Plain, "{\"sum\": 1}", "T({\"sum\": 1})" },
         { Plain, "{\"name\":\"Bob\",\"age\":3}", "T({\"name\":\"Bob\",\"age\":3})" },
         { Plain, "{\"name\":\"add\",\"age\":3}", "T({\"name\":\"add\",\"age\":3})" },

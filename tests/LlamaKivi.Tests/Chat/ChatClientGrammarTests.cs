@@ -170,6 +170,27 @@ public sealed class ChatClientGrammarTests(ToolModels models) : IClassFixture<To
         Assert.NotNull(await client.GetResponseAsync("Hi", new() { Tools = [odd], MaxOutputTokens = 3 }, Token));
     }
 
+    [Theory]
+    [InlineData("""{"type":"object","properties":5}""")]
+    [InlineData("""{"type":"object","properties":{},"required":5}""")]
+    [InlineData("""{"type":"object","properties":{"a":{}},"required":[5]}""")]
+    [InlineData("""{"type":"object","properties":{"a":{"type":"string","enum":5}},"required":["a"]}""")]
+    [InlineData("""{"type":"object","properties":{"a":{"enum":["\ud800"]}},"required":["a"]}""")]
+    [InlineData("""{"type":"object","properties":{"a":{"type":"string","enum":["\ud800"]}},"required":["a"]}""")]
+    [InlineData("""{"type":"object","properties":{"\ud800":{}}}""")]
+    public void A_malformed_schema_is_refused_where_a_call_is_required_only(string schema)
+    {
+        AIFunctionDeclaration[] tools = [AIFunctionFactory.CreateDeclaration("odd", null, JsonElement.Parse(schema))];
+        foreach (CallStyle style in Enum.GetValues<CallStyle>())
+        {
+            Assert.NotNull(new CallGrammar(new ChatRules(), tools, isStrict: false).Write(style, many: true).All);
+            Exception? error = Record.Exception(() => new CallGrammar(new ChatRules(), tools, isStrict: true).Write(style, many: true));
+            bool isNamed = style is CallStyle.QwenCoder or CallStyle.Glm or CallStyle.MiniMax or CallStyle.Python;  // the grammar names the arguments
+            Assert.True(error is GrammarException || (error is null && !isNamed), $"{style}: {error}");
+            Assert.Equal(error is null ? null : "Tools", error is null ? null : ErrorOption.Of(error));
+        }
+    }
+
     [Fact]
     public async Task A_full_context_ends_the_answer()
     {

@@ -29,14 +29,7 @@ internal static class JsonCalls
             return CallRead.Incomplete(text);
         }
 
-        try
-        {
-            return Parse(text, at, scanner) is { } value && tools.Calls(value, isBare) is { } calls ? CallRead.Found(at + scanner.Length, calls) : CallRead.None;
-        }
-        catch (InvalidOperationException)
-        {
-            return CallRead.None;  // an escaped half of a surrogate pair
-        }
+        return Parse(text, at, scanner) is { } value && tools.Calls(value, isBare) is { } calls ? CallRead.Found(at + scanner.Length, calls) : CallRead.None;
     }
 
     /// <summary>Reads the arguments of a call whose name precedes them.</summary>

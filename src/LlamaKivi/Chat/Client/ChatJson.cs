@@ -40,13 +40,13 @@ internal static class ChatJson
         return Encoding.UTF8.GetString(text.ToArray());
     }
 
-    /// <summary>Parses JSON; null: the text is not JSON.</summary>
+    /// <summary>Parses JSON; null: the text is not JSON, or has a string that is not Unicode text.</summary>
     public static JsonElement? TryParse(string text)
     {
         try
         {
             using JsonDocument document = JsonDocument.Parse(text);
-            return document.RootElement.Clone();
+            return JsonUnicode.FirstFault(document.RootElement) is null ? document.RootElement.Clone() : null;
         }
         catch (JsonException)
         {

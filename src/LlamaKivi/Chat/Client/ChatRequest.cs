@@ -109,7 +109,7 @@ internal sealed class ChatRequest
     public int? TopLogprobs { get; }
 
     /// <summary>Creates the error for an unsupported option.</summary>
-    public static NotSupportedException Refused(string option, string why) => new($"{nameof(ChatOptions)}.{option} {why}.");
+    public static NotSupportedException Refused(string option, string why) => ErrorOption.Mark(new NotSupportedException($"{nameof(ChatOptions)}.{option} {why}."), option);
 
     /// <summary>Variables of the chat template from the options, without the messages.</summary>
     /// <exception cref="NotSupportedException">The template does not read an option; the message names it.</exception>

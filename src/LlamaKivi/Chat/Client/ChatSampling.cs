@@ -12,7 +12,7 @@ internal static class ChatSampling
     public static DefaultSamplingPipeline CreatePipeline(ChatModel model, ChatRequest request, ChatPrompt prompt)
     {
         var defaults = new DefaultSamplingPipeline();
-        AnswerGrammar grammar = model.Grammars.Prepare(AnswerGrammar.Of(request, prompt));
+        AnswerGrammar grammar = Grammars(model, request, prompt);
         return new ChatSamplingPipeline(grammar, prompt.Vocabulary, prompt.Format.OwnReaders, () => new AnswerParser(prompt.Format, request.Tools, prompt.OpenThought))
         {
             Temperature = request.Temperature ?? defaults.Temperature,
@@ -25,6 +25,19 @@ internal static class ChatSampling
             LogitBias = request.Sampling?.LogitBias ?? defaults.LogitBias,
             Seed = request.Seed ?? defaults.Seed,
         };
+    }
+
+    private static AnswerGrammar Grammars(ChatModel model, ChatRequest request, ChatPrompt prompt)
+    {
+        try
+        {
+            return model.Grammars.Prepare(AnswerGrammar.Of(request, prompt));
+        }
+        catch (GrammarException e) when (request.Answer is null)
+        {
+            ErrorOption.Mark(e, nameof(request.Tools));
+            throw;
+        }
     }
 
     public static InferenceParams CreateParameters(ChatRequest request, ChatPrompt prompt, ISamplingPipeline pipeline, IHistoryTransform? transform) => new MarkedInferenceParams

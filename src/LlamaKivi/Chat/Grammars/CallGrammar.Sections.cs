@@ -61,15 +61,11 @@ internal sealed partial class CallGrammar
 
     private Gbnf PythonArguments(AIFunctionDeclaration tool)
     {
-        if (tool.JsonSchema.ValueKind != JsonValueKind.Object || !tool.JsonSchema.TryGetProperty("properties", out JsonElement properties))
-        {
-            return Gbnf.Empty;
-        }
+        (JsonProperty[] properties, HashSet<string> required) = Described(tool);
 
-        HashSet<string?> required = tool.JsonSchema.TryGetProperty("required", out JsonElement names) ? [.. names.EnumerateArray().Select(name => name.GetString())] : [];
         // From the last argument on: what may follow when there is an argument before, and when there is none.
         (Gbnf later, Gbnf first) = (Gbnf.Empty, Gbnf.Empty);
-        foreach (JsonProperty property in properties.EnumerateObject().Reverse())
+        foreach (JsonProperty property in properties.Reverse())
         {
             bool isBoolean = property.Value.ValueKind == JsonValueKind.Object && property.Value.TryGetProperty("type", out JsonElement type)
                 && type.ValueKind == JsonValueKind.String && type.ValueEquals("boolean");

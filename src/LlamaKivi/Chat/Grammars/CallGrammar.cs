@@ -95,6 +95,11 @@ internal sealed partial class CallGrammar(ChatRules rules, AIFunctionDeclaration
         {
             return otherwise();
         }
+        catch (GrammarException e)
+        {
+            ErrorOption.Mark(e, nameof(ChatOptions.Tools));
+            throw;
+        }
     }
 
     private Gbnf CoderCall() => Gbnf.Sequence(
@@ -108,18 +113,40 @@ internal sealed partial class CallGrammar(ChatRules rules, AIFunctionDeclaration
     // One argument after the other: strings without quotes, other values as JSON.
     private Gbnf Parameters(AIFunctionDeclaration tool, Func<string, string> open, string close)
     {
-        if (tool.JsonSchema.ValueKind != JsonValueKind.Object || !tool.JsonSchema.TryGetProperty("properties", out JsonElement properties))
-        {
-            return Gbnf.Empty;
-        }
-
-        HashSet<string?> required = tool.JsonSchema.TryGetProperty("required", out JsonElement names) ? [.. names.EnumerateArray().Select(name => name.GetString())] : [];
-        return Gbnf.Sequence(properties.EnumerateObject().Select(property =>
+        (JsonProperty[] properties, HashSet<string> required) = Described(tool);
+        return Gbnf.Sequence(properties.Select(property =>
         {
             Gbnf value = Value(tool, property, close);
             Gbnf one = Gbnf.Sequence(open(property.Name), value, Space);
             return required.Contains(property.Name) ? one : Gbnf.Optional(one);
         }));
+    }
+
+    // The properties of a tool's schema, and the names of the required ones.
+    private (JsonProperty[] Properties, HashSet<string> Required) Described(AIFunctionDeclaration tool)
+    {
+        if (JsonUnicode.FirstFault(tool.JsonSchema) is not null)
+        {
+            return isStrict ? throw Refused($"The schema of tool {tool.Name} has text that {JsonUnicode.Reason}.") : ([], []);
+        }
+
+        JsonElement[] named = [.. Named("required", JsonValueKind.Array, "an array of strings").SelectMany(list => list.EnumerateArray())];
+        if (isStrict && Array.Exists(named, name => name.ValueKind != JsonValueKind.String))
+        {
+            throw Malformed("required", "an array of strings");
+        }
+
+        return ([.. Named("properties", JsonValueKind.Object, "an object").SelectMany(properties => properties.EnumerateObject())],
+            [.. named.Where(name => name.ValueKind == JsonValueKind.String).Select(name => name.GetString()!)]);
+
+        IEnumerable<JsonElement> Named(string keyword, JsonValueKind kind, string expected) =>
+            tool.JsonSchema.ValueKind != JsonValueKind.Object || !tool.JsonSchema.TryGetProperty(keyword, out JsonElement value) ? []
+            : value.ValueKind == kind ? [value]
+            : isStrict ? throw Malformed(keyword, expected) : [];
+
+        GrammarException Malformed(string keyword, string expected) => Refused($"The schema's {keyword} at tool {tool.Name}, # must be {expected}.");
+
+        GrammarException Refused(string why) => ErrorOption.Mark(new GrammarException(why), nameof(ChatOptions.Tools));
     }
 
     private Gbnf Value(AIFunctionDeclaration tool, JsonProperty property, string close)
@@ -130,7 +157,7 @@ internal sealed partial class CallGrammar(ChatRules rules, AIFunctionDeclaration
             return rules.Until(close);
         }
 
-        Gbnf texts = isText ? Gbnf.Choice(property.Value.GetProperty("enum").EnumerateArray()
+        Gbnf texts = isText && property.Value.GetProperty("enum") is { ValueKind: JsonValueKind.Array } list ? Gbnf.Choice(list.EnumerateArray()
             .Where(value => value.ValueKind == JsonValueKind.String).Select(value => Gbnf.Text(value.GetString()!))) : Gbnf.Never;
         return Gbnf.Sequence(texts != Gbnf.Never ? texts : Checked(() => Schema(tool).Property(property.Name), () => rules.Json.Document), close);
     }

@@ -83,7 +83,7 @@ internal static class TypedSchemas
     {
         JsonObject wrapped = JsonObject.Create(schema)!.DeepClone().AsObject();
         wrapped["properties"]![Wrapped] = JsonNode.Parse(value.GetRawText());
-        return ChatJson.TryParse(wrapped.ToJsonString())!.Value;
+        return JsonElement.Parse(wrapped.ToJsonString());
     }
 
     // Types that a program defines, numbers, and arrays of these.

@@ -10,6 +10,9 @@ public sealed class SchemaRefusalTests
 {
     [Theory]
     [InlineData("""{"enum":[]}""", "enum at # is empty")]
+    [InlineData("""{"enum":["\ud800"]}""", "A string of the schema at 'enum[0]' is not valid Unicode")]
+    [InlineData("""{"$ref":"#/$defs/\udc00"}""", "A string of the schema at '$ref' is not valid Unicode")]
+    [InlineData("""{"type":"object","properties":{"\ud800":{}}}""", "A name of the schema at 'properties' is not valid Unicode")]
     [InlineData("""{"type":"object","properties":{"a":{"enum":[]}}}""", "enum at #/properties/a is empty")]
     [InlineData("""{"not":true}""", "not at # excludes every value")]
     [InlineData("""{"$comment":"Unsupported .NET type","not":{}}""", "not at # excludes every value")]

@@ -29,8 +29,14 @@ internal sealed class JsonSchemaGrammar
     /// <param name="json">The rules of JSON, shared by the schemas of a grammar.</param>
     /// <param name="schema">The schema; references are resolved in it.</param>
     /// <param name="owner">Owner of the schema, which messages name before a path; null: the grammar has one schema.</param>
+    /// <exception cref="GrammarException">The schema has a string that is not Unicode text.</exception>
     public JsonSchemaGrammar(JsonRules json, JsonElement schema, string? owner = null)
     {
+        if (JsonUnicode.FirstFault(schema) is { } fault)
+        {
+            throw new GrammarException($"{(fault.IsName ? "A name" : "A string")} of the schema{(owner is null ? "" : $" of {owner}")} at '{fault.Path}' {JsonUnicode.Reason}.");
+        }
+
         Json = json;
         Document = new SchemaDocument(schema, owner);
         Values = new SchemaValues(this);
