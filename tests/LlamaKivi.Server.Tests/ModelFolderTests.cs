@@ -35,7 +35,12 @@ public sealed class ModelFolderTests : IDisposable
         await using Folder server = await StartAsync();
         Assert.Equal("first unloaded, second unloaded, third unloaded", await server.StatesAsync());
         Assert.Equal(HttpStatusCode.OK, (await server.Http.GetAsync("/health")).StatusCode);
-        Assert.Equal("unloaded", JsonElement.Parse(await server.Http.GetStringAsync("/engine?model=second")).GetProperty("state").GetString());
+        foreach (string name in (string[])["second", "second.gguf"])
+        {
+            Assert.Equal("unloaded", JsonElement.Parse(await server.Http.GetStringAsync($"/engine?model={name}")).GetProperty("state").GetString());
+        }
+
+        Assert.Equal(HttpStatusCode.NotFound, (await server.Http.GetAsync("/engine?model=fourth")).StatusCode);
         (HttpStatusCode status, JsonElement body) = await server.AskAsync("second");
         Assert.Equal((HttpStatusCode.OK, "second"), (status, body.GetProperty("model").GetString()));
         Assert.Equal("first unloaded, second loaded, third unloaded", await server.StatesAsync());

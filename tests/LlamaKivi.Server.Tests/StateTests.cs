@@ -57,6 +57,26 @@ public sealed class StateTests(SharedServer shared) : IClassFixture<SharedServer
     }
 
     [Fact]
+    public async Task The_engine_of_an_unknown_model_is_not_found()
+    {
+        using HttpResponseMessage response = await Server.Http.GetAsync("/engine?model=nope");
+        JsonElement body = JsonElement.Parse(await response.Content.ReadAsStringAsync());
+        Assert.True(response.StatusCode == HttpStatusCode.NotFound, body.ToString());
+        Assert.Equal("model_not_found", body.GetProperty("error").GetProperty("code").GetString());
+    }
+
+    [Theory]
+    [InlineData("/v1/chat/completions", """{"messages":[{"role":"user","content":"Hello"}],"max_tokens":1,"id_slot":8}""")]
+    [InlineData("/v1/completions", """{"prompt":"Hello","max_tokens":1,"id_slot":8}""")]
+    public async Task A_slot_that_does_not_exist_is_refused(string path, string json)
+    {
+        (HttpStatusCode status, JsonElement body, _) = await Server.PostAsync(path, json);
+        Assert.True(status == HttpStatusCode.BadRequest, body.ToString());
+        Assert.Equal("id_slot", body.GetProperty("error").GetProperty("param").GetString());
+        Assert.Equal(HttpStatusCode.OK, (await Server.PostAsync(path, json.Replace(":8", ":7", StringComparison.Ordinal))).Status);
+    }
+
+    [Fact]
     public async Task The_OpenAPI_document_has_every_endpoint()
     {
         JsonElement document = JsonElement.Parse(await Server.Http.GetStringAsync("/openapi.json"));
@@ -91,6 +111,11 @@ public sealed class StateTests(SharedServer shared) : IClassFixture<SharedServer
         Assert.Equal(HttpStatusCode.OK, await StatusAsync($$"""{"model":"large","prompt":"{{prompt}}","max_tokens":1}"""));
         Assert.Equal(HttpStatusCode.BadRequest, await StatusAsync("""{"prompt":"a"}"""));
         Assert.Equal(HttpStatusCode.NotFound, await StatusAsync("""{"model":"other","prompt":"a"}"""));
+
+        foreach (string key in (string[])["small", "large"])
+        {
+            Assert.Equal("ready", JsonElement.Parse(await http.GetStringAsync($"/engine?model={key}")).GetProperty("state").GetString());
+        }
 
         async Task<HttpStatusCode> StatusAsync(string json)
         {

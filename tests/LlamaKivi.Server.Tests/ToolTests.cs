@@ -129,20 +129,102 @@ public sealed class ToolTests
         }
     }
 
+    [Theory]
+    [InlineData("/v1/chat/completions", "length")]
+    [InlineData("/v1/messages", "max_tokens")]
+    [InlineData("/v1/responses", "incomplete")]
+    public async Task An_answer_that_the_limit_cuts_after_a_call_says_so(string path, string reason)
+    {
+        const string One = """<tool_call>{"name": "weather", "arguments": {"city": "Bern"}}""";
+        foreach (string rest in (string[])["""</tool_call><tool_call>{"name": "weather", "argum""", "</tool_call><tool_call>", "</tool_", "</tool_call>And"])
+        {
+            await using TestServer server = await StartAsync(new Script(One + rest) { End = StopReason.MaxTokens });
+            JsonElement body = (await server.PostAsync(path, Body(path, stream: false))).Body;
+            JsonElement[] events = await StreamAsync(server, path);
+            Assert.Equal((reason, reason), (Reason(path, body), events.Select(item => Reason(path, item)).Last(given => given is not null)));
+            Assert.Contains("Bern", body.ToString(), StringComparison.Ordinal);
+            Assert.DoesNotContain("tool_", string.Concat(Texts(path, body)), StringComparison.Ordinal);
+            Assert.Equal(rest.EndsWith("And", StringComparison.Ordinal) ? "And" : "", string.Concat(events.SelectMany(item => Texts(path, item))));
+        }
+    }
+
+    [Theory]
+    [InlineData("/v1/chat/completions")]
+    [InlineData("/v1/messages")]
+    [InlineData("/v1/responses")]
+    public async Task A_call_that_the_limit_cuts_at_any_place_is_no_text(string path)
+    {
+        const string Whole = """<tool_call> {  "name": "weather", "arguments": {"city": "Zürich"}}""";
+        foreach (int length in (int[])[11, 12, 18, 30, 36, 42, Whole.Length - 1])
+        {
+            await using TestServer server = await StartAsync(new Script("I look.\n" + Whole[..length]) { End = StopReason.MaxTokens });
+            JsonElement body = (await server.PostAsync(path, Body(path, stream: false))).Body;
+            Assert.Equal("I look.", string.Concat(Texts(path, body)));
+            Assert.Equal("I look.", string.Concat((await StreamAsync(server, path)).SelectMany(item => Texts(path, item))));
+        }
+    }
+
+    [Theory]
+    [InlineData("/v1/chat/completions")]
+    [InlineData("/v1/messages")]
+    [InlineData("/v1/responses")]
+    public async Task A_call_that_the_model_does_not_end_is_no_text(string path)
+    {
+        await using TestServer server = await StartAsync(new Script("""I look.<tool_call>{"name": "weather", "arguments": {"city": "Zür""", "A <tool_call>"));
+        Assert.Equal("I look.", string.Concat(Texts(path, (await server.PostAsync(path, Body(path, stream: false))).Body)));
+        Assert.Equal("A <tool_call>", string.Concat(Texts(path, (await server.PostAsync(path, Body(path, stream: false))).Body)));
+    }
+
+    // Why an answer ended; null: the event does not say.
+    private static string? Reason(string path, JsonElement item)
+    {
+        switch (path)
+        {
+            case "/v1/chat/completions":
+                return Text(item.GetProperty("choices")[0], "finish_reason");
+            case "/v1/messages":
+                return Text(item.TryGetProperty("delta", out JsonElement delta) ? delta : item, "stop_reason");
+            default:
+                return Text(item.TryGetProperty("response", out JsonElement response) ? response : item, "status");
+        }
+    }
+
+    // Texts of an answer, or of an event's delta.
+    private static IEnumerable<string> Texts(string path, JsonElement item)
+    {
+        switch (path)
+        {
+            case "/v1/chat/completions":
+                JsonElement choice = item.GetProperty("choices")[0];
+                return [Text(choice.TryGetProperty("message", out JsonElement message) ? message : choice.GetProperty("delta"), "content") ?? ""];
+            case "/v1/messages":
+                return item.TryGetProperty("content", out JsonElement blocks) ? blocks.EnumerateArray().Select(block => Text(block, "text") ?? "")
+                    : item.TryGetProperty("delta", out JsonElement delta) ? [Text(delta, "text") ?? ""] : [];
+            default:
+                return item.TryGetProperty("output", out JsonElement output)
+                    ? output.EnumerateArray().SelectMany(part => part.TryGetProperty("content", out JsonElement texts) ? texts.EnumerateArray().Select(text => Text(text, "text")!) : [])
+                    : item.GetProperty("type").GetString() == "response.output_text.delta" ? [Text(item, "delta")!] : [];
+        }
+    }
+
     private static async Task<JsonElement[]> StreamAsync(TestServer server, string path)
     {
-        const string Schema = """{"type":"object","properties":{"city":{"type":"string"}}}""";
-        const string Function = "\"name\":\"weather\",\"description\":\"d\",";
-        string body = path switch
-        {
-            "/v1/messages" => "{\"max_tokens\":99,\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"Weather?\"}],\"tools\":[{" + Function + "\"input_schema\":" + Schema + "}]}",
-            "/v1/responses" => "{\"stream\":true,\"input\":\"Weather?\",\"tools\":[{\"type\":\"function\"," + Function + "\"parameters\":" + Schema + "}]}",
-            _ => "{\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"Weather?\"}],\"tools\":[{\"type\":\"function\",\"function\":{" + Function + "\"parameters\":" + Schema + "}}]}",
-        };
-        using HttpResponseMessage response = await server.Http.PostAsync(path, TestServer.Json(body));
+        using HttpResponseMessage response = await server.Http.PostAsync(path, TestServer.Json(Body(path, stream: true)));
         string text = await response.Content.ReadAsStringAsync();
         Assert.True(response.IsSuccessStatusCode, text);
         return [.. text.Split('\n').Where(line => line.StartsWith("data: {", StringComparison.Ordinal)).Select(line => JsonElement.Parse(line[6..]))];
+    }
+
+    private static string Body(string path, bool stream)
+    {
+        const string Schema = """{"type":"object","properties":{"city":{"type":"string"}}}""";
+        const string Function = "\"name\":\"weather\",\"description\":\"d\",";
+        return (stream ? "{\"stream\":true," : "{") + path switch
+        {
+            "/v1/messages" => "\"max_tokens\":99,\"messages\":[{\"role\":\"user\",\"content\":\"Weather?\"}],\"tools\":[{" + Function + "\"input_schema\":" + Schema + "}]}",
+            "/v1/responses" => "\"input\":\"Weather?\",\"tools\":[{\"type\":\"function\"," + Function + "\"parameters\":" + Schema + "}]}",
+            _ => "\"messages\":[{\"role\":\"user\",\"content\":\"Weather?\"}],\"tools\":[{\"type\":\"function\",\"function\":{" + Function + "\"parameters\":" + Schema + "}}]}",
+        };
     }
 
     // Id and name come with the first part of a call.
@@ -176,7 +258,7 @@ public sealed class ToolTests
         return parts;
     }
 
-    private static string? Text(JsonElement item, string name) => item.TryGetProperty(name, out JsonElement value) ? value.GetString() : null;
+    private static string? Text(JsonElement item, string name) => item.TryGetProperty(name, out JsonElement value) && value.ValueKind == JsonValueKind.String ? value.GetString() : null;
 
     private static Task<TestServer> StartAsync(Script script) => TestServer.StartAsync(
         options => options.CreateChatClient = engine => new GeneratorChatClient(script.Of(engine), new Abstractions.ChatClientOptions()),
@@ -213,6 +295,8 @@ public sealed class ToolTests
     {
         public List<string> Prompts { get; } = [];
 
+        public StopReason End { get; init; } = StopReason.EndOfGeneration;
+
         public IChatGenerator Of(InferenceEngine engine) => new Generator(this, engine);
 
         private sealed class Generator(Script script, InferenceEngine engine) : IChatGenerator
@@ -227,7 +311,7 @@ public sealed class ToolTests
             {
                 script.Prompts.Add(prompt.Value);
                 bool fails = parameters.AntiPrompts.Contains("fail", StringComparer.Ordinal);
-                return (WriteAsync(script.Answer(script.Prompts.Count), fails), new InferenceResults { StopReason = StopReason.EndOfGeneration });
+                return (WriteAsync(script.Answer(script.Prompts.Count), fails), new InferenceResults { StopReason = script.End });
             }
 
             private static async IAsyncEnumerable<string> WriteAsync(string answer, bool fails)

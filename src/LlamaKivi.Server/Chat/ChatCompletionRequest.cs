@@ -32,7 +32,7 @@ internal sealed record ChatCompletionRequest(ChatCall Call, bool Stream, bool In
         ReadTools(body, options);
         ReadReasoning(body, options);
         ReadLogprobs(body, options);
-        if (SamplingFields.Slot(body) is { } slot)
+        if (SamplingFields.Slot(body, model) is { } slot)
         {
             (options.AdditionalProperties ??= [])[ChatRequest.SlotName] = slot;
         }

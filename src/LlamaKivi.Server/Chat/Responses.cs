@@ -80,8 +80,8 @@ internal static class Responses
         public async Task FinishAsync()
         {
             await StartAsync().ConfigureAwait(false);
-            await CloseAsync().ConfigureAwait(false);
             bool isCut = _finish == ChatFinishReason.Length;
+            await CloseAsync(isWhole: !isCut).ConfigureAwait(false);
             long input = _usage.InputTokenCount ?? 0;
             long output = _usage.OutputTokenCount ?? 0;
             ResponseView response = head with
@@ -125,7 +125,7 @@ internal static class Responses
             await SendAsync(new ResponseEvent("response.content_part.added") { ItemId = _open.Id, OutputIndex = _items.Count, ContentIndex = 0, Part = Part("") }).ConfigureAwait(false);
         }
 
-        private async Task CloseAsync()
+        private async Task CloseAsync(bool isWhole = true)
         {
             if (_open is null)
             {
@@ -139,7 +139,7 @@ internal static class Responses
             }
 
             string text = _text.ToString();
-            OutputItem item = _open with { Status = "completed", Content = [Part(text)] };
+            OutputItem item = _open with { Status = isWhole ? "completed" : "incomplete", Content = [Part(text)] };
             string done = _open.Type == "message" ? "response.output_text.done" : "response.reasoning_text.done";
             await SendAsync(new ResponseEvent(done) { ItemId = item.Id, OutputIndex = _items.Count, ContentIndex = 0, Text = text }).ConfigureAwait(false);
             await SendAsync(new ResponseEvent("response.content_part.done") { ItemId = item.Id, OutputIndex = _items.Count, ContentIndex = 0, Part = Part(text) }).ConfigureAwait(false);

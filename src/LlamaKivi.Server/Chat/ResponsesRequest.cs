@@ -6,9 +6,16 @@ namespace LlamaKivi.Server;
 /// <summary>Reads requests of <c>/v1/responses</c>.</summary>
 internal static class ResponsesRequest
 {
+    private static readonly string[] Included =
+    [
+        "reasoning.encrypted_content", "file_search_call.results", "web_search_call.results", "web_search_call.action.sources", "code_interpreter_call.outputs",
+        "computer_call_output.output.image_url", "message.input_image.image_url",
+    ];
+
     public static (ChatCall Call, bool Stream) Read(JsonFields body, LlamaKiviServerOptions server)
     {
-        body.Accept("model", "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "include", "stream_options");
+        body.Accept("model", "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "stream_options");
+        CheckInclude(body);
         body.AcceptOnly("truncation", value => value.ValueEquals("disabled"), "use \"disabled\"");
         body.AcceptOnly("background", value => value.ValueKind == JsonValueKind.False, "leave it out");
         if (body.TryGet("previous_response_id", out _) || body.TryGet("conversation", out _))
@@ -38,6 +45,19 @@ internal static class ResponsesRequest
         body.RefuseUnknown();
         options.StreamsCalls = stream;
         return (new ChatCall(messages, options), stream);
+    }
+
+    // Parts of tools that this server does not have, and of thoughts, which are always included.
+    private static void CheckInclude(JsonFields body)
+    {
+        foreach ((JsonElement value, string path) in body.Items("include") ?? [])
+        {
+            string part = JsonFields.Text(value, path);
+            if (!Array.Exists(Included, known => known == part))
+            {
+                throw ApiException.Bad(path, $"{path} names a part that this server does not give; leave it out.", "unsupported_value");
+            }
+        }
     }
 
     private static void ReadFormat(JsonFields body, ChatOptions options)

@@ -39,7 +39,7 @@ internal static class SamplingFields
     };
 
     /// <summary>Reads the slot in which the request should run; null: any, which llama.cpp writes as -1.</summary>
-    public static int? Slot(JsonFields body) => body.Whole("id_slot", -1, int.MaxValue) is { } slot and >= 0 ? (int)slot : null;
+    public static int? Slot(JsonFields body, ServedModel model) => body.Whole("id_slot", -1, model.Engine.Options.SeqMax - 1L) is { } slot and >= 0 ? (int)slot : null;
 
     // The generator's seed has 32 bits. -1 is llama.cpp's random seed.
     private static long? Seed(JsonFields body) => body.Whole("seed", -(1L << 53), 1L << 53) is { } seed && seed != -1 ? seed & uint.MaxValue : null;

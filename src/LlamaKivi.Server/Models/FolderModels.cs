@@ -43,6 +43,8 @@ internal sealed partial class FolderModels : ModelCatalog, IAsyncDisposable
 
     public override string Status => _stopped ? "draining" : Loaded.Any(model => model.Engine.IsStalled) ? "stalled" : _folder.Exists ? "ok" : "failed";
 
+    public override string StateOf(string name) => State(Name(PathOf(name)));
+
     public override async ValueTask<ModelLease> AcquireAsync(string? name, CancellationToken cancellationToken)
     {
         string path = PathOf(name);

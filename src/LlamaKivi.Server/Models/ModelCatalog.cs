@@ -17,7 +17,12 @@ internal abstract class ModelCatalog
 
     /// <summary>A model in memory; null: none of that name.</summary>
     /// <param name="name">The model's name; null or empty: the first.</param>
-    public ServedModel? Find(string? name) => Find(Loaded, name);
+    public virtual ServedModel? Find(string? name) => Find(Loaded, name);
+
+    /// <summary>The state of a model that is not in memory.</summary>
+    /// <param name="name">The model's name.</param>
+    /// <exception cref="ApiException">There is no such model.</exception>
+    public abstract string StateOf(string name);
 
     /// <summary>A model of a list; null: none of that name.</summary>
     protected static ServedModel? Find(IReadOnlyList<ServedModel> models, string? name) =>
@@ -87,6 +92,17 @@ internal sealed class RegisteredModels : ModelCatalog
                 : Array.TrueForAll(states, state => state == EngineState.Ready) ? Array.Exists(_models, model => model.Engine.IsStalled) ? "stalled" : "ok"
                 : "draining";
         }
+    }
+
+    public override ServedModel? Find(string? name) => string.IsNullOrEmpty(name) ? base.Find(name)
+        : Loaded.FirstOrDefault(model => model.Engine == _byKey(name)) ?? base.Find(name);
+
+    public override string StateOf(string name)
+    {
+        // A model that is not loaded may have any name: its file has them.
+        ModelEntry[] missing = [.. Entries.Where(entry => entry.State != ModelEntry.IsLoaded)];
+        ModelEntry? found = Array.Find(missing, entry => string.Equals(entry.Id, name, StringComparison.OrdinalIgnoreCase)) ?? missing.FirstOrDefault();
+        return found?.State ?? throw Unknown(name, Entries.Select(entry => entry.Id));
     }
 
     public override ValueTask<ModelLease> AcquireAsync(string? name, CancellationToken cancellationToken)

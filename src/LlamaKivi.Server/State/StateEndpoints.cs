@@ -23,7 +23,7 @@ internal static class StateEndpoints
         string name = request.Http.Request.Query["model"].ToString();
         if (request.Server.Models.Find(name) is not { } model)
         {
-            string state = request.Server.Models.Entries.FirstOrDefault(entry => name.Length == 0 || string.Equals(entry.Id, name, StringComparison.OrdinalIgnoreCase))?.State ?? ModelEntry.IsLoading;
+            string state = name.Length > 0 ? request.Server.Models.StateOf(name) : request.Server.Models.Entries is [ModelEntry first, ..] ? first.State : ModelEntry.IsLoading;
             await JsonResult.WriteAsync(request.Http.Response, new EngineView(state), ServerJson.Text.EngineView).ConfigureAwait(false);
             return;
         }

@@ -182,7 +182,7 @@ internal sealed class CompletionRequest
             Echo = body.Flag("echo") ?? false,
             TopLogprobs = (int?)body.Whole("logprobs", 0, 20),
             MaxTokens = SamplingFields.MaxTokens(most ?? 16, server),  // OpenAI's default
-            Slot = SamplingFields.Slot(body),
+            Slot = SamplingFields.Slot(body, model),
             Stops = [.. SamplingFields.Stops(body, "stop") ?? []],
         };
         streamOptions?.RefuseUnknown();

@@ -211,6 +211,38 @@ public sealed class AnswerParserTests
         }
     }
 
+    [Theory]
+    [InlineData(Hermes, "<tool_call>\n{\"na")]
+    [InlineData(Coder, "<tool_call>\n<function=say>\n<parameter=text>\n12")]
+    [InlineData(MistralNew, "[TOOL_CALLS]add[AR")]
+    [InlineData(Functionary, "<function=add>{\"a\"")]
+    [InlineData(Kimi, "<|tool_calls_section_begin|><|tool_call_begin|>functions.add:0<|tool_call_arg")]
+    [InlineData(Lfm, "<|tool_call_start|>[say(text=\"Par")]
+    [InlineData(Harmony, "<|start|>assistant<|channel|>commentary to=func")]
+    [InlineData(Harmony, "<|start|>assistant<|channel|>commentary to=functions.add<|message|>{\"a\"")]
+    [InlineData(Llama, "{\"name\": \"add\", \"parameters\": {\"a\"")]
+    public void A_call_that_is_cut_off_is_no_text(string template, string call)
+    {
+        foreach (string before in (string[])["So. \n", ""])
+        {
+            var parser = new AnswerParser(AnswerFormat.Of(template), Tools, null);
+            AIContent[] contents = [.. parser.Add(before + call), .. parser.FinishCut()];
+            Assert.Equal(before.TrimEnd(), string.Concat(contents.Select(content => Assert.IsType<TextContent>(content).Text)));
+        }
+    }
+
+    [Theory]
+    [InlineData("A <b")]
+    [InlineData("A <tool_call> is a tag.")]
+    [InlineData("{\"name\": \"Bob\", ")]
+    [InlineData("A line \n")]
+    public void Text_that_is_cut_off_is_text(string text)
+    {
+        var parser = new AnswerParser(AnswerFormat.Of(Hermes), Tools, null);
+        AIContent[] contents = [.. parser.Add(text), .. parser.FinishCut()];
+        Assert.Equal(text, string.Concat(contents.Select(content => Assert.IsType<TextContent>(content).Text)));
+    }
+
     [Fact]
     public void A_long_call_is_read_in_linear_time()
     {

@@ -41,6 +41,13 @@ internal sealed class AnswerParser
         _starts = SearchValues.Create(starts + (tools.Count > 0 ? string.Concat(format.Readers.Select(reader => reader.Starts)) : ""));
     }
 
+    // Whether the text that is held back certainly belongs to a call, a header or the marks around them.
+    private bool IsInMarkup => _held.Length > 0 && _mode == Mode.Text
+        && (_function >= 0
+            || _waiting?.Certain(_held, _waitingAt, _tools) >= 0
+            || (_format.IsHarmony && (_held.StandsAt(0, HarmonyHeader.Start) is true || _held.StandsAt(0, HarmonyHeader.ChannelMark) is true))
+            || (_contents.IsAfterPart && _closes.Exists(mark => _held.StandsAt(0, mark) is null)));
+
     private enum Mode
     {
         Text,
@@ -60,6 +67,18 @@ internal sealed class AnswerParser
     {
         _held.IsFinal = true;
         return Run();
+    }
+
+    /// <summary>Ends an answer that was cut off: a call, a header or a closing mark that has begun is no text.</summary>
+    public List<AIContent> FinishCut()
+    {
+        if (IsInMarkup)
+        {
+            _held.Remove(_held.Length);
+            EndPart(isCall: true);
+        }
+
+        return Finish();
     }
 
     /// <summary>The text of an unfinished call after its opening mark; null: the answer is not certainly inside a call.</summary>

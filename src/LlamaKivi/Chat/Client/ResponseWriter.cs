@@ -52,20 +52,22 @@ internal sealed class ResponseWriter
     /// <param name="stop">The stop string at which the text ended; null: none.</param>
     public IEnumerable<ChatResponseUpdate> Finish(InferenceResults results, string? stop)
     {
-        foreach (ChatResponseUpdate update in IsComplete ? [] : Updates(_parser.Finish()))
+        bool isLimited = results.StopReason is StopReason.MaxTokens or StopReason.ContextFull;
+        bool isStopped = stop is not null && _request.Stops.Contains(stop, StringComparer.Ordinal);
+        if (!IsComplete)
         {
-            // The text of a call that was cut off is not given again as text.
-            if (_call is not { IsOpen: true } || update.Contents is not [TextContent])
+            // The arguments of a call under way may have been streamed, so they are no text at any end.
+            bool isCut = isLimited || isStopped || _parser.CallUnderWay() is not null;
+            foreach (ChatResponseUpdate update in Updates(isCut ? _parser.FinishCut() : _parser.Finish()))
             {
                 yield return update;
             }
         }
 
+        // The limit counts before calls: further calls or text may be missing.
         ChatResponseUpdate last = Update(new UsageContent(Usage(results)));
-        last.FinishReason = _hasCalls ? ChatFinishReason.ToolCalls
-            : results.StopReason is StopReason.MaxTokens or StopReason.ContextFull ? ChatFinishReason.Length
-            : ChatFinishReason.Stop;
-        if (stop is not null && _request.Stops.Contains(stop, StringComparer.Ordinal))
+        last.FinishReason = isLimited && !IsComplete ? ChatFinishReason.Length : _hasCalls ? ChatFinishReason.ToolCalls : ChatFinishReason.Stop;
+        if (isStopped)
         {
             (last.AdditionalProperties ??= [])[StopSequenceName] = stop;
         }
