@@ -40,6 +40,13 @@ public sealed class ErrorTests(SharedServer shared) : IClassFixture<SharedServer
     [InlineData(Hello + ""","logit_bias":{"x":1}}""", "logit_bias")]
     [InlineData(Hello + ""","logit_bias":{"99999999":1}}""", "logit_bias")]
     [InlineData(Hello + ""","logit_bias":{"1":1000}}""", "logit_bias.1")]
+    [InlineData(Hello + ""","logit_bias":{"1":"x"}}""", "logit_bias.1")]
+    [InlineData(Hello + ""","logit_bias":{"01":1}}""", "logit_bias")]
+    [InlineData(Hello + ""","chat_template_kwargs":{"top_logprobs":100000}}""", "chat_template_kwargs.top_logprobs")]
+    [InlineData(Hello + ""","chat_template_kwargs":{"id_slot":1}}""", "chat_template_kwargs.id_slot")]
+    [InlineData(Hello + ""","chat_template_kwargs":{"prompt_cache_key":"a"}}""", "chat_template_kwargs.prompt_cache_key")]
+    [InlineData(Hello + ""","chat_template_kwargs":{"messages":5}}""", "chat_template_kwargs.messages")]
+    [InlineData(Hello + ""","chat_template_kwargs":{"tools":5}}""", "chat_template_kwargs.tools")]
     [InlineData(Hello + ""","tools":[{"type":"web_search"}]}""", "tools[0].type")]
     [InlineData(Hello + ""","tools":[{"type":"function","function":{}}]}""", "tools[0].function.name")]
     [InlineData(Hello + ""","tool_choice":"required"}""", "tool_choice")]
@@ -59,6 +66,30 @@ public sealed class ErrorTests(SharedServer shared) : IClassFixture<SharedServer
         Assert.Equal(param, error.GetProperty("param").GetString());
         Assert.Equal("invalid_request_error", error.GetProperty("type").GetString());
         Assert.NotEmpty(error.GetProperty("message").GetString()!);
+    }
+
+    [Fact]
+    public void A_bias_of_many_tokens_is_read_quickly()
+    {
+        const int Count = 60_000;
+        string bias = string.Join(',', Enumerable.Range(0, Count).Select(token => $"\"{token}\":1"));
+        var options = new SamplingChatOptions();
+        var watch = System.Diagnostics.Stopwatch.StartNew();
+        SamplingFields.Read(new JsonFields(JsonElement.Parse("""{"logit_bias":{""" + bias + "}}"), ""), options, Count);
+        Assert.Equal(Count, options.LogitBias!.Count);
+        Assert.InRange(watch.Elapsed, TimeSpan.Zero, TimeSpan.FromSeconds(10));
+    }
+
+    [Theory]
+    [InlineData("""{"allOf":[{"$ref":"#/$defs/aNEXT"},{"$ref":"#/$defs/aNEXT"}]}""", HttpStatusCode.OK)]
+    [InlineData("""{"anyOf":[{"$ref":"#/$defs/aNEXT","minLength":1},{"$ref":"#/$defs/aNEXT","minLength":2}]}""", HttpStatusCode.BadRequest)]
+    public async Task A_schema_whose_parts_combine_often_takes_no_long_time(string link, HttpStatusCode expected)
+    {
+        string definitions = string.Join(',', Enumerable.Range(0, 30).Select(i => $"\"a{i}\":{link.Replace("NEXT", $"{i + 1}", StringComparison.Ordinal)}"));
+        string format = """{"type":"json_schema","json_schema":{"name":"n","schema":{"$ref":"#/$defs/a0","$defs":{""" + definitions + ""","a30":{"type":"string"}}}}}""";
+        using var stop = new CancellationTokenSource(TimeSpan.FromSeconds(30));
+        using HttpResponseMessage response = await Server.Http.PostAsync("/v1/chat/completions", TestServer.Json($"{Hello},\"response_format\":{format}}}"), stop.Token);
+        Assert.Equal(expected, response.StatusCode);
     }
 
     [Fact]

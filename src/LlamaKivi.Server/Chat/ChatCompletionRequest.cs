@@ -199,6 +199,11 @@ internal sealed record ChatCompletionRequest(ChatCall Call, bool Stream, bool In
             options.AdditionalProperties ??= [];
             foreach (JsonProperty variable in variables.Element.EnumerateObject())
             {
+                if (ChatRequest.IsReserved(variable.Name))
+                {
+                    throw ApiException.Bad(variables.Path(variable.Name), $"{variables.Path(variable.Name)} is no variable that a request can set; remove it.", "unsupported_value");
+                }
+
                 options.AdditionalProperties[variable.Name] = variable.Value;
             }
         }

@@ -55,12 +55,14 @@ internal static class SamplingFields
         var bias = new Dictionary<LLamaToken, float>();
         foreach (JsonProperty property in value.EnumerateObject())
         {
-            if (!int.TryParse(property.Name, NumberStyles.None, CultureInfo.InvariantCulture, out int token) || token >= vocabularySize)
+            // Without leading zeros, a token has one key.
+            if (!int.TryParse(property.Name, NumberStyles.None, CultureInfo.InvariantCulture, out int token) || token >= vocabularySize
+                || (property.Name[0] == '0' && property.Name.Length > 1))
             {
                 throw ApiException.Bad("logit_bias", $"logit_bias has the key '{property.Name}'; keys are token ids from 0 to {vocabularySize - 1}.", "invalid_value");
             }
 
-            bias[(LLamaToken)token] = fields.Number(property.Name, -100, 100) ?? 0;
+            bias[(LLamaToken)token] = property.Value.ValueKind == JsonValueKind.Null ? 0 : JsonFields.Number(property.Value, fields.Path(property.Name), -100, 100);
         }
 
         return bias;

@@ -71,17 +71,14 @@ internal sealed class JsonFields
             : throw ApiException.Bad(Path(name), $"{Path(name)} is {Shortened(value)}; it must be {range}.", "invalid_value");
     }
 
-    public float? Number(string name, double least, double most)
-    {
-        if (!TryGet(name, out JsonElement value))
-        {
-            return null;
-        }
+    public float? Number(string name, double least, double most) => TryGet(name, out JsonElement value) ? Number(value, Path(name), least, most) : null;
 
+    public static float Number(JsonElement value, string path, double least, double most)
+    {
         string range = string.Create(CultureInfo.InvariantCulture, $"a number from {least} to {most}");
-        return value.ValueKind != JsonValueKind.Number ? throw Wrong(Path(name), value, range)
+        return value.ValueKind != JsonValueKind.Number ? throw Wrong(path, value, range)
             : value.TryGetDouble(out double number) && number >= least && number <= most ? (float)number
-            : throw ApiException.Bad(Path(name), $"{Path(name)} is {Shortened(value)}; it must be {range}.", "invalid_value");
+            : throw ApiException.Bad(path, $"{path} is {Shortened(value)}; it must be {range}.", "invalid_value");
     }
 
     public JsonFields? Object(string name) => TryGet(name, out JsonElement value) ? new JsonFields(value, Path(name)) : null;

@@ -15,6 +15,7 @@ public sealed class ChatOptionsTests(ToolModels models) : IClassFixture<ToolMode
     public static TheoryData<string, ChatOptions> Refused => new()
     {
         { "AdditionalProperties['min_p']", new() { AdditionalProperties = new() { ["min_p"] = 0.1 } } },
+        { "AdditionalProperties['messages']", new() { AdditionalProperties = new() { ["messages"] = 5 } } },
         { nameof(ChatOptions.AllowBackgroundResponses), new() { AllowBackgroundResponses = true } },
         { nameof(ChatOptions.ContinuationToken), new() { ContinuationToken = ResponseContinuationToken.FromBytes(new byte[] { 1 }) } },
         { nameof(ChatOptions.ConversationId), new() { ConversationId = "7" } },

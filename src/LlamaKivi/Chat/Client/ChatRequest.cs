@@ -57,6 +57,11 @@ internal sealed class ChatRequest
     /// <summary>Name of the additional property with the engine's slot.</summary>
     public const string SlotName = "id_slot";
 
+    /// <summary>Whether a name is no variable of the chat template that a caller can set: settings of the engine, and what the client sets itself.</summary>
+    public static bool IsReserved(string name) => name is TopLogprobsName or PrefixKeyName or SlotName || IsOwn(name);
+
+    private static bool IsOwn(string name) => name is "messages" or "tools";
+
     /// <summary>Further sampling settings; null: none.</summary>
     public SamplingChatOptions? Sampling { get; }
 
@@ -118,7 +123,8 @@ internal sealed class ChatRequest
         var variables = new Dictionary<string, object?>(StringComparer.Ordinal);
         foreach ((string name, object? value) in AdditionalProperties)
         {
-            variables[name] = template?.Reads(name) == true
+            variables[name] = IsOwn(name) ? throw Refused($"{nameof(AdditionalProperties)}['{name}']", "would replace the call's own; remove it")
+                : template?.Reads(name) == true
                 ? ChatJson.ToElement(value, $"{nameof(ChatOptions)}.{nameof(AdditionalProperties)}['{name}']")
                 : throw Refused($"{nameof(AdditionalProperties)}['{name}']", "is not read by the model's chat template; remove it");
         }

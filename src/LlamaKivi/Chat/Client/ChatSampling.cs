@@ -1,6 +1,7 @@
 using LlamaKivi.Abstractions;
 using LlamaKivi.Common;
 using LlamaKivi.Sampling;
+using LlamaKivi.Sampling.Grammars;
 
 namespace LlamaKivi;
 
@@ -9,8 +10,10 @@ internal static class ChatSampling
 {
     /// <summary>Creates the sampling pipeline of one answer.</summary>
     /// <exception cref="GrammarException">A required schema cannot be enforced; the message names the place.</exception>
-    public static DefaultSamplingPipeline CreatePipeline(ChatModel model, ChatRequest request, ChatPrompt prompt)
+    /// <exception cref="OperationCanceledException">The call was cancelled.</exception>
+    public static DefaultSamplingPipeline CreatePipeline(ChatModel model, ChatRequest request, ChatPrompt prompt, CancellationToken cancellationToken)
     {
+        using StepCancellation.Scope scope = StepCancellation.Enter(cancellationToken);
         var defaults = new DefaultSamplingPipeline();
         AnswerGrammar grammar = Grammars(model, request, prompt);
         return new ChatSamplingPipeline(grammar, prompt.Vocabulary, prompt.Format.OwnReaders, () => new AnswerParser(prompt.Format, request.Tools, prompt.OpenThought))

@@ -84,7 +84,7 @@ internal sealed class GeneratorChatClient(IChatGenerator generator, ChatClientOp
         using CancellationTokenRegistration ending = turn is null ? default : cancellationToken.UnsafeRegister(
             static turn => (((WeakReference<IDisposable>)turn!).TryGetTarget(out IDisposable? target) ? target : null)?.Dispose(), new WeakReference<IDisposable>(turn));
         ChatPrompt prompt = ChatPrompt.Write(Model.Templates, clientOptions, messages, request, cancellationToken);
-        using DefaultSamplingPipeline pipeline = ChatSampling.CreatePipeline(Model, request, prompt);
+        using DefaultSamplingPipeline pipeline = ChatSampling.CreatePipeline(Model, request, prompt, cancellationToken);
         InferenceParams parameters = ChatSampling.CreateParameters(request, prompt, pipeline, clientOptions.HistoryTransform);
         var response = new ResponseWriter(Model, request, prompt);
         (IAsyncEnumerable<string> pieces, InferenceResults results) = generator.Generate(turn, prompt.Text, parameters, cancellationToken);

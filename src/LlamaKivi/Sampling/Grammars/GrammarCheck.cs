@@ -83,7 +83,7 @@ internal static class GrammarCheck
 
         T Bounded<T>(int limit, Func<T> call)
         {
-            states.Work.Begin(limit, CancellationToken.None);
+            states.Work.Begin(limit, StepCancellation.Token);
             try
             {
                 return call();

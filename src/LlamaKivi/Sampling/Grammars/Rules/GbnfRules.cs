@@ -14,6 +14,9 @@ internal sealed class GbnfRules
     private readonly Dictionary<string, (Gbnf Body, string Origin)> _rules = [];
     private int _count;
 
+    /// <summary>Work of all schemas whose rules are added.</summary>
+    public CompositionWork Work { get; } = new();
+
     /// <summary>A name for a rule that is defined later, which may refer to itself.</summary>
     public string NewName() => string.Create(CultureInfo.InvariantCulture, $"r{_count++}");
 

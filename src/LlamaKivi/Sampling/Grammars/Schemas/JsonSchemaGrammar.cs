@@ -38,15 +38,24 @@ internal sealed class JsonSchemaGrammar
         }
 
         Json = json;
-        Document = new SchemaDocument(schema, owner);
+        Document = new SchemaDocument(schema, json.Rules.Work, owner);
         Values = new SchemaValues(this);
+        Patterns = new SchemaPatterns(Work);
+        Properties = new SchemaProperties(Patterns);
     }
 
     public JsonRules Json { get; }
 
+    /// <summary>Counts the work.</summary>
+    public CompositionWork Work => Json.Rules.Work;
+
     public SchemaDocument Document { get; }
 
     public SchemaValues Values { get; }
+
+    public SchemaPatterns Patterns { get; }
+
+    public SchemaProperties Properties { get; }
 
     /// <summary>The grammar of all JSON texts.</summary>
     public static Grammar AnyJson()
@@ -135,6 +144,12 @@ internal sealed class JsonSchemaGrammar
             return _open.TryGetValue(set.Key, out int depth) && depth == _depth
                 ? throw new GrammarException($"The schema at {set.Path} refers to itself without a value between.")
                 : Gbnf.Rule(name);
+        }
+
+        Work.Add(set.Parts.Length, set.Path);
+        if (!RuntimeHelpers.TryEnsureSufficientExecutionStack())
+        {
+            throw new GrammarException($"The schema nests too deep at {set.Path}: its options lead through too many others.");
         }
 
         name = Json.Rules.NewName();

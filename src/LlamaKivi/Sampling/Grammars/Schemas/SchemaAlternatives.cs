@@ -34,7 +34,7 @@ internal sealed class SchemaAlternatives(JsonSchemaGrammar grammar, SchemaPart p
             string[] names = Types(one) is not ["object"] ? [] : [.. Required(another).Except(Required(one), StringComparer.Ordinal)];
             if (names.Length > 0)
             {
-                string name = Array.Find(names, name => !SchemaProperties.ValueParts(new SchemaSet([.. around, .. one.Parts]), name).Any()) ?? names[0];
+                string name = Array.Find(names, name => !grammar.Properties.ValueParts(new SchemaSet([.. around, .. one.Parts]), name).Any()) ?? names[0];
                 JsonElement schema = JsonDocument.Parse("{\"properties\":{" + JsonText.Quote(name) + ":false}}").RootElement;
                 yield return new SchemaPart(schema, string.Create(CultureInfo.InvariantCulture, $"{part.Path}/oneOf/{other}/required"), "!" + name);
             }
@@ -43,6 +43,7 @@ internal sealed class SchemaAlternatives(JsonSchemaGrammar grammar, SchemaPart p
 
     private bool AreApart(SchemaSet one, SchemaSet another)
     {
+        grammar.Work.Add(1 + around.Length, part.Path);
         string[] types = Types(one);
         string[] others = Types(another);
         return !types.Intersect(others, StringComparer.Ordinal).Any()
@@ -51,9 +52,13 @@ internal sealed class SchemaAlternatives(JsonSchemaGrammar grammar, SchemaPart p
                 Listed(Property(one, name)) is { } own && Listed(Property(another, name)) is { } foreign && !Meet(own, foreign)));
     }
 
-    private static bool Meet(JsonElement[] one, JsonElement[] another) => Array.Exists(one, value => Array.Exists(another, other => JsonElement.DeepEquals(value, other)));
+    private bool Meet(JsonElement[] one, JsonElement[] another)
+    {
+        grammar.Work.Compare((long)one.Length * another.Length, part.Path);
+        return Array.Exists(one, value => Array.Exists(another, other => JsonElement.DeepEquals(value, other)));
+    }
 
-    private SchemaSet? Property(SchemaSet option, string name) => grammar.Document.Expand(SchemaProperties.ValueParts(option, name));
+    private SchemaSet? Property(SchemaSet option, string name) => grammar.Document.Expand(grammar.Properties.ValueParts(option, name));
 
     private JsonElement[]? Listed(SchemaSet? set) => set?.Has("enum", "const") == true && !set.Has("anyOf", "oneOf") ? grammar.Values.Listed(set) : null;
 

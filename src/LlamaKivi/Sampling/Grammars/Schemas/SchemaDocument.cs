@@ -1,12 +1,17 @@
 using System.Text.Json;
+using LlamaKivi.Sampling.Grammars.Rules;
 
 namespace LlamaKivi.Sampling.Grammars.Schemas;
 
 /// <summary>A schema document: resolves references, and finds all schemas that one value must fit.</summary>
 /// <param name="root">The schema.</param>
+/// <param name="work">Counts the work.</param>
 /// <param name="owner">Owner of the schema, which paths begin with; null: paths need none.</param>
-internal sealed class SchemaDocument(JsonElement root, string? owner = null)
+internal sealed class SchemaDocument(JsonElement root, CompositionWork work, string? owner = null)
 {
+    // Maximum number of references and allOf from one schema to the next. Each takes a part of the stack.
+    private const int MaxDepth = 500;
+
     private static readonly HashSet<string> Constraints =
         ["anyOf", "oneOf", "not", "enum", "const", "type", "nullable", .. KeywordsOf.Number, .. KeywordsOf.String, .. KeywordsOf.Array, .. KeywordsOf.Object];
 
@@ -25,13 +30,14 @@ internal sealed class SchemaDocument(JsonElement root, string? owner = null)
     public SchemaSet? Expand(params IEnumerable<SchemaPart> parts)
     {
         var found = new List<SchemaPart>();
+        var seen = new HashSet<string>(StringComparer.Ordinal);
         bool never = false;
         foreach (SchemaPart part in parts)
         {
             Add(part, []);
         }
 
-        return never ? null : new SchemaSet([.. found.DistinctBy(part => part.Path, StringComparer.Ordinal)]);
+        return never ? null : new SchemaSet([.. found]);
 
         void Add(SchemaPart part, HashSet<string> trail)
         {
@@ -51,6 +57,19 @@ internal sealed class SchemaDocument(JsonElement root, string? owner = null)
                 throw new GrammarException($"The schema at {part.Path} refers to itself without a value between.");
             }
 
+            if (trail.Count > MaxDepth)
+            {
+                throw new GrammarException($"The schema nests too deep at {part.Path}: more than {MaxDepth} references follow each other.");
+            }
+
+            // What several schemas refer to is followed once.
+            if (!seen.Add(part.Path))
+            {
+                trail.Remove(part.Path);
+                return;
+            }
+
+            work.Add(1 + part.Element.GetPropertyCount() / 8, part.Path);
             bool isConstraint = Check(part);
             if (part.Has("$ref"))
             {
@@ -117,17 +136,22 @@ internal sealed class SchemaDocument(JsonElement root, string? owner = null)
         GrammarException Nowhere() => new($"The schema's $ref '{reference}' at {from.Path} leads nowhere.");
     }
 
-    private static SchemaPart? Follow(JsonElement at, string path, string fragment)
+    private SchemaPart? Follow(JsonElement at, string path, string fragment)
     {
         foreach (string part in fragment.Split('/').Skip(1))
         {
             string key = Uri.UnescapeDataString(part).Replace("~1", "/", StringComparison.Ordinal).Replace("~0", "~", StringComparison.Ordinal);
             path += "/" + SchemaPart.Escape(key);
-            if (at.ValueKind == JsonValueKind.Object && at.TryGetProperty(key, out JsonElement value))
+            if (at.ValueKind == JsonValueKind.Object)
             {
-                at = value;
+                work.Compare(at.GetPropertyCount(), path);
+                if (!at.TryGetProperty(key, out at))
+                {
+                    return null;
+                }
             }
-            else if (at.ValueKind == JsonValueKind.Array && int.TryParse(key, System.Globalization.NumberStyles.None, System.Globalization.CultureInfo.InvariantCulture, out int i) && i < at.GetArrayLength())
+            else if (at.ValueKind == JsonValueKind.Array && int.TryParse(key, System.Globalization.NumberStyles.None, System.Globalization.CultureInfo.InvariantCulture, out int i) && i < at.GetArrayLength()
+                && (key == "0" || key[0] != '0'))
             {
                 at = at[i];
             }

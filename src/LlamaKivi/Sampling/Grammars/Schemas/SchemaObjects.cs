@@ -58,9 +58,12 @@ internal sealed class SchemaObjects(JsonSchemaGrammar grammar, SchemaSet set)
         var required = new HashSet<string>(set.With("required").SelectMany(part => part.List("required").Select(name => part.Text(name, "required"))), StringComparer.Ordinal);
         string[] described = [.. set.With("properties").SelectMany(part => part.Object("properties").EnumerateObject().Select(property => property.Name)).Concat(ListedNames()).Distinct(StringComparer.Ordinal)];
         var properties = new List<Property>();
+
+        // Each name is looked up among all others.
+        grammar.Work.Compare((long)(described.Length + required.Count) * described.Length, set.Path);
         foreach (string name in described.Concat(required).Distinct(StringComparer.Ordinal).OrderBy(name => name.StartsWith('$') ? 0 : 1))
         {
-            SchemaPart[] parts = [.. SchemaProperties.ValueParts(set, name)];
+            SchemaPart[] parts = [.. grammar.Properties.ValueParts(set, name)];
             bool isAllowed = described.Contains(name) || (!IsClosed(parts) && !Array.Exists(parts, part => part.Element.ValueKind == JsonValueKind.False));
             if (!isAllowed)
             {
@@ -111,7 +114,7 @@ internal sealed class SchemaObjects(JsonSchemaGrammar grammar, SchemaSet set)
             throw patterned[1].Refuse("patternProperties", $"they cannot be combined with those at {patterned[0].Path}");
         }
 
-        (SchemaPart Value, Automaton Names)[] patterns = patterned.Length == 0 ? [] : [.. SchemaProperties.PatternsOf(patterned[0])];
+        (SchemaPart Value, Automaton Names)[] patterns = patterned.Length == 0 ? [] : [.. grammar.Properties.PatternsOf(patterned[0])];
         var options = new List<Gbnf>();
         for (int i = 0; i < patterns.Length; i++)
         {
@@ -120,6 +123,7 @@ internal sealed class SchemaObjects(JsonSchemaGrammar grammar, SchemaSet set)
             foreach (Automaton others in patterns.Where((_, j) => j != i).Select(pattern => pattern.Names))
             {
                 names = names?.Except(others);
+                grammar.Work.Add(10L * names?.Accepts.Length ?? 0, patterned[0].Path);
             }
 
             options.Add(Entry(Name(names ?? throw patterned[0].Refuse("patternProperties", "they take too many states"), described), grammar.Visit([patterns[i].Value])));

@@ -4,10 +4,10 @@ using LlamaKivi.Sampling.Grammars.Automata;
 namespace LlamaKivi.Sampling.Grammars.Schemas;
 
 /// <summary>The schemas of an object's property values.</summary>
-internal static class SchemaProperties
+internal sealed class SchemaProperties(SchemaPatterns patterns)
 {
     /// <summary>The schemas of a property's value.</summary>
-    public static IEnumerable<SchemaPart> ValueParts(SchemaSet set, string name)
+    public IEnumerable<SchemaPart> ValueParts(SchemaSet set, string name)
     {
         foreach (SchemaPart part in set.Parts)
         {
@@ -35,7 +35,7 @@ internal static class SchemaProperties
     }
 
     /// <summary>The schemas of patternProperties, with the names that match.</summary>
-    public static IEnumerable<(SchemaPart Value, Automaton Names)> PatternsOf(SchemaPart part)
+    public IEnumerable<(SchemaPart Value, Automaton Names)> PatternsOf(SchemaPart part)
     {
         if (!part.Has("patternProperties"))
         {
@@ -44,16 +44,7 @@ internal static class SchemaProperties
 
         foreach (JsonProperty property in part.Object("patternProperties").EnumerateObject())
         {
-            Automaton? names;
-            try
-            {
-                names = Pattern.Compile(PatternSyntax.Parse(property.Name));
-            }
-            catch (PatternException e)
-            {
-                throw part.Refuse("patternProperties", e.Message);
-            }
-
+            Automaton? names = patterns.Of(property.Name, part, "patternProperties").Automaton.Value;
             yield return (part.Child("patternProperties", property.Name), names ?? throw part.Refuse("patternProperties", $"'{property.Name}' takes too many states"));
         }
     }

@@ -82,24 +82,23 @@ internal sealed class SchemaStrings(JsonSchemaGrammar grammar, SchemaSet set)
                 string pattern = part.Text("pattern");
                 if (SchemaFormats.FindWritten(pattern) is { } written)
                 {
-                    found.Add(new Constraint("pattern", part, written));
+                    found.Add(new Constraint("pattern", part, null, written));
                 }
                 else
                 {
-                    PatternNode node = Parse(pattern, part);
-                    found.Add(new Constraint("pattern", part, node));
+                    found.Add(new Constraint("pattern", part, grammar.Patterns.Of(pattern, part, "pattern")));
                 }
             }
 
             if (part.Has("format") && part.Text("format") is var format && !SchemaFormats.IsFree(format))
             {
-                found.Add(new Constraint("format", part, SchemaFormats.Find(format)
+                found.Add(new Constraint("format", part, null, SchemaFormats.Find(format)
                     ?? throw part.Refuse("format", $"'{format}' is unknown; use one of {string.Join(", ", SchemaFormats.Names)}")));
             }
 
             if (part.Has("contentEncoding") && part.Text("contentEncoding") is var encoding)
             {
-                found.Add(new Constraint("contentEncoding", part, SchemaFormats.FindEncoding(encoding)
+                found.Add(new Constraint("contentEncoding", part, null, SchemaFormats.FindEncoding(encoding)
                     ?? throw part.Refuse("contentEncoding", $"'{encoding}' is unknown; use base64, base64url or base16")));
             }
 
@@ -108,18 +107,6 @@ internal sealed class SchemaStrings(JsonSchemaGrammar grammar, SchemaSet set)
 
         found.RemoveAll(constraint => constraint.Node is null && ReferenceEquals(constraint.Automaton, Automaton.Universal));
         return found;
-    }
-
-    private static PatternNode Parse(string pattern, SchemaPart part)
-    {
-        try
-        {
-            return PatternSyntax.Parse(pattern);
-        }
-        catch (PatternException e)
-        {
-            throw part.Refuse("pattern", e.Message);
-        }
     }
 
     // Bounds of dates are strings. Only the dates are compared, not the time of day of a bound.
@@ -138,7 +125,7 @@ internal sealed class SchemaStrings(JsonSchemaGrammar grammar, SchemaSet set)
             }
 
             date = keyword switch { "exclusiveMinimum" => date.AddDays(1), "exclusiveMaximum" => date.AddDays(-1), _ => date };
-            found.Add(new Constraint(keyword, part, TextBound.Of(date.ToString("yyyy-MM-dd", CultureInfo.InvariantCulture), isLow: keyword.EndsWith("inimum", StringComparison.Ordinal))));
+            found.Add(new Constraint(keyword, part, null, TextBound.Of(date.ToString("yyyy-MM-dd", CultureInfo.InvariantCulture), isLow: keyword.EndsWith("inimum", StringComparison.Ordinal))));
         }
     }
 
@@ -160,21 +147,16 @@ internal sealed class SchemaStrings(JsonSchemaGrammar grammar, SchemaSet set)
     }
 
     /// <summary>A constraint of a text.</summary>
-    private sealed class Constraint(string keyword, SchemaPart part, PatternNode? node)
+    private sealed class Constraint(string keyword, SchemaPart part, SchemaPattern? pattern, Automaton? automaton = null)
     {
-        private readonly Lazy<Automaton?> _automaton = new(() => Pattern.Compile(node!));
-
-        public Constraint(string keyword, SchemaPart part, Automaton automaton)
-            : this(keyword, part, (PatternNode?)null) => _automaton = new(automaton);
-
         public string Keyword => keyword;
 
         public SchemaPart Part => part;
 
         /// <summary>The pattern; null: the constraint is not a pattern keyword.</summary>
-        public PatternNode? Node => node;
+        public PatternNode? Node => pattern?.Node;
 
         /// <summary>The texts; null: too many states.</summary>
-        public Automaton? Automaton => _automaton.Value;
+        public Automaton? Automaton => pattern is null ? automaton : pattern.Automaton.Value;
     }
 }

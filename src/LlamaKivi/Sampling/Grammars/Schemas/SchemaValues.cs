@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Text.Json;
 using LlamaKivi.Sampling.Grammars.Automata;
 using LlamaKivi.Sampling.Grammars.Rules;
@@ -14,6 +15,7 @@ internal sealed class SchemaValues(JsonSchemaGrammar grammar)
     {
         SchemaPart part = set.Parts.First(part => part.Has("const") || part.Has("enum"));
         JsonElement[] values = part.TryGet("const", out JsonElement constant) ? [constant] : part.Choices("enum");
+        grammar.Work.Compare(values.Length, part.Path);
         SchemaSet others = new([.. set.Parts.Select(other => other.Path == part.Path ? other with { Chosen = other.Chosen + Listing } : other)]);
         return [.. values.Where(value => Fits(value, others)).DistinctBy(TextOf, StringComparer.Ordinal)];
     }
@@ -54,6 +56,12 @@ internal sealed class SchemaValues(JsonSchemaGrammar grammar)
 
     private bool Fits(JsonElement value, SchemaPart part)
     {
+        // Options of a value in a listed array or object may lead back to themselves.
+        if (!RuntimeHelpers.TryEnsureSufficientExecutionStack())
+        {
+            throw new GrammarException($"The schema nests too deep at {part.Path}: its options lead through too many others.");
+        }
+
         foreach (string keyword in new[] { "anyOf", "oneOf" })
         {
             if (part.Has(keyword) && !part.Chosen.Contains(keyword, StringComparison.Ordinal) && !part.Children(keyword).Any(option => FitsAll(value, option)))
@@ -64,6 +72,7 @@ internal sealed class SchemaValues(JsonSchemaGrammar grammar)
 
         // A value of the listing enum fits it; searching a long list for each of its values would be slow.
         bool isListed = part.Chosen.EndsWith(Listing, StringComparison.Ordinal) && !part.Has("const");
+        grammar.Work.Compare(isListed || !part.TryGet("enum", out JsonElement list) || list.ValueKind != JsonValueKind.Array ? 1 : list.GetArrayLength(), part.Path);
         return (!part.Has("const") || JsonElement.DeepEquals(part.Element.GetProperty("const"), value))
             && (!part.Has("enum") || isListed || part.Choices("enum").Any(other => JsonElement.DeepEquals(other, value)));
     }
@@ -102,10 +111,11 @@ internal sealed class SchemaValues(JsonSchemaGrammar grammar)
 
     private bool FitsProperties(JsonElement value, SchemaSet set)
     {
-        int count = value.EnumerateObject().Count();
+        int count = value.GetPropertyCount();
+        grammar.Work.Compare((long)count * (set.With("properties").Sum(part => part.Object("properties").GetPropertyCount()) + set.With("required").Sum(part => part.List("required").Length)), set.Path);
         return count >= set.Least("minProperties") && count <= (set.Most("maxProperties") ?? int.MaxValue)
             && set.With("required").All(part => part.List("required").All(name => value.TryGetProperty(part.Text(name, "required"), out _)))
-            && value.EnumerateObject().All(property => SchemaProperties.ValueParts(set, property.Name).All(part => FitsAll(property.Value, part)));
+            && value.EnumerateObject().All(property => grammar.Properties.ValueParts(set, property.Name).All(part => FitsAll(property.Value, part)));
     }
 
     private static IEnumerable<SchemaPart> Nots(SchemaSet set)
