@@ -52,6 +52,52 @@ public sealed class ToolTests
     }
 
     [Fact]
+    public async Task Functions_of_Microsoft_Extensions_AI_are_called()
+    {
+        var script = new Script(Call, "It is sunny in Zürich.");
+        await using TestServer server = await StartAsync(script);
+        using IChatClient client = new ChatClient("kivi-demo-llama-37m-q4_k_m", new ApiKeyCredential("any"), new OpenAIClientOptions { Endpoint = new Uri(server.Address, "/v1") })
+            .AsIChatClient().AsBuilder().UseFunctionInvocation().Build();
+        string? asked = null;
+        AIFunction weather = AIFunctionFactory.Create(
+            (string city) =>
+            {
+                asked = city;
+                return "sunny";
+            },
+            "weather",
+            "The weather in a city.");
+        ChatResponse response = await client.GetResponseAsync("What is the weather in Zürich?", new ChatOptions { Tools = [weather] });
+        Assert.Equal("Zürich", asked);
+        Assert.Equal("It is sunny in Zürich.", response.Text);
+    }
+
+    [Fact]
+    public async Task Anthropic_s_client_gets_a_call()
+    {
+        await using TestServer server = await StartAsync(new Script(Call));
+        using var client = new Anthropic.AnthropicClient { BaseUrl = server.Address.ToString().TrimEnd('/'), ApiKey = "any" };
+        Anthropic.Models.Messages.Message answer = await client.Messages.Create(new Anthropic.Models.Messages.MessageCreateParams
+        {
+            Model = "kivi-demo-llama-37m-q4_k_m",
+            MaxTokens = 99,
+            Messages = [new Anthropic.Models.Messages.MessageParam { Role = Anthropic.Models.Messages.Role.User, Content = "Weather?" }],
+            Tools =
+            [
+                new Anthropic.Models.Messages.Tool
+                {
+                    Name = "weather",
+                    Description = "The weather in a city.",
+                    InputSchema = new Anthropic.Models.Messages.InputSchema { Properties = new Dictionary<string, JsonElement> { ["city"] = JsonElement.Parse("""{"type":"string"}""") } },
+                },
+            ],
+        });
+        Anthropic.Models.Messages.ToolUseBlock? call = null;
+        Assert.Contains(answer.Content, block => block.TryPickToolUse(out call));
+        Assert.Equal(("weather", "Zürich"), (call!.Name, call.Input["city"].GetString()));
+    }
+
+    [Fact]
     public async Task Thoughts_are_reasoning_content()
     {
         await using TestServer server = await StartAsync(new Script("<think>Hm.</think>Yes."));
