@@ -35,7 +35,12 @@ internal static class ServeCommand
             InferenceEngine? engine = app.Services.GetService<InferenceEngine>();
             await app.StartAsync(cancellationToken).ConfigureAwait(false);
             Console.Out.WriteLine($"llama-kivi: listening on {string.Join(", ", app.Urls)}");
-            await app.WaitForShutdownAsync(cancellationToken).ConfigureAwait(false);
+            Task stopped = app.WaitForShutdownAsync(cancellationToken);
+            if (engine is null || await Task.WhenAny(stopped, engine.WaitUntilReadyAsync(CancellationToken.None)).ConfigureAwait(false) is { IsFaulted: false })
+            {
+                await stopped.ConfigureAwait(false);
+            }
+
             if (engine?.Status.State == EngineState.Failed)
             {
                 await engine.WaitUntilReadyAsync(CancellationToken.None).ConfigureAwait(false);  // throws the reason
@@ -53,6 +58,7 @@ internal static class ServeCommand
         builder.Logging.Services.Configure<Microsoft.Extensions.Logging.Console.ConsoleLoggerOptions>(options => options.LogToStandardErrorThreshold = LogLevel.Trace);
         builder.Logging.SetMinimumLevel(LogLevel.Warning);
         builder.Logging.AddFilter("LlamaKivi", LogLevel.Information);
+        builder.Logging.AddFilter("Microsoft.Extensions.Hosting.Internal.Host", LogLevel.None);  // a failed start is one line of this command
         IPAddress ip = Resolve(address.Host);
         builder.WebHost.ConfigureKestrel(options =>
         {

@@ -100,6 +100,28 @@ public sealed partial class ServeProcessTests(ServeProcessTests.SharedServer sha
     }
 
     [Fact]
+    public async Task An_engine_that_cannot_start_ends_the_server()
+    {
+        string file = Path.GetTempFileName();
+        CommandLine.Result result = await CommandLine.RunAsync("serve", "-m", CommandLine.Model, "--port", "0", "-ngl", "0", "-t", "2", "--prefix-path", Path.Combine(file, "none"));
+        File.Delete(file);
+        Assert.Equal(1, result.ExitCode);
+        Assert.Contains(file, result.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_port_in_use_is_one_line()
+    {
+        using var taken = new System.Net.Sockets.TcpListener(IPAddress.Loopback, 0);
+        taken.Start();
+        string port = ((IPEndPoint)taken.LocalEndpoint).Port.ToString(System.Globalization.CultureInfo.InvariantCulture);
+        CommandLine.Result result = await CommandLine.RunAsync("serve", "-m", CommandLine.Model, "--port", port, "-ngl", "0", "-t", "2");
+        Assert.Equal(1, result.ExitCode);
+        Assert.Contains(port, result.Error, StringComparison.Ordinal);
+        Assert.DoesNotContain("   at ", result.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task Texts_after_a_kill_are_those_without_the_disk_tier()
     {
         string[] prompts = [.. Enumerable.Range(0, 24).Select(i => $"{i} is the number of a long and rather dull story about a cat, a mat, {i + 7} birds and the sea. It begins")];
