@@ -1,4 +1,5 @@
 using System.Net;
+using System.Net.Http.Headers;
 using System.Text.Json;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
@@ -25,14 +26,12 @@ public sealed class RouteTests(SharedServer shared) : IClassFixture<SharedServer
     [InlineData("PUT", "/health", HttpStatusCode.MethodNotAllowed, "method_not_allowed")]
     public async Task What_no_endpoint_takes_has_an_error_body(string method, string path, HttpStatusCode status, string code)
     {
-        using HttpResponseMessage response = await Http.SendAsync(new HttpRequestMessage(new HttpMethod(method), path));
-        string text = await response.Content.ReadAsStringAsync();
-        Assert.Equal(status, response.StatusCode);
-        Assert.Equal("application/json", response.Content.Headers.ContentType?.MediaType);
-        JsonElement error = JsonElement.Parse(text).GetProperty("error");
+        (JsonElement body, HttpContentHeaders headers) = await AnswerAsync(method, path, status);
+        Assert.Equal("application/json", headers.ContentType?.MediaType);
+        JsonElement error = body.GetProperty("error");
         Assert.Equal(code, error.GetProperty("code").GetString());
         Assert.Equal("invalid_request_error", error.GetProperty("type").GetString());
-        Assert.Equal(status == HttpStatusCode.MethodNotAllowed, response.Content.Headers.Allow.Count == 1);
+        Assert.Equal(status == HttpStatusCode.MethodNotAllowed, headers.Allow.Count == 1);
     }
 
     [Theory]
@@ -40,11 +39,9 @@ public sealed class RouteTests(SharedServer shared) : IClassFixture<SharedServer
     [InlineData("GET", "/v1/messages", HttpStatusCode.MethodNotAllowed, "invalid_request_error")]
     public async Task Anthropics_paths_have_its_errors(string method, string path, HttpStatusCode status, string type)
     {
-        using HttpResponseMessage response = await Http.SendAsync(new HttpRequestMessage(new HttpMethod(method), path));
-        string text = await response.Content.ReadAsStringAsync();
-        Assert.Equal(status, response.StatusCode);
-        Assert.Equal(type, JsonElement.Parse(text).GetProperty("error").GetProperty("type").GetString());
-        Assert.Equal("error", JsonElement.Parse(text).GetProperty("type").GetString());
+        (JsonElement body, _) = await AnswerAsync(method, path, status);
+        Assert.Equal(type, body.GetProperty("error").GetProperty("type").GetString());
+        Assert.Equal("error", body.GetProperty("type").GetString());
     }
 
     [Fact]
@@ -62,11 +59,7 @@ public sealed class RouteTests(SharedServer shared) : IClassFixture<SharedServer
     [Fact]
     public async Task Routes_of_the_app_come_first()
     {
-        WebApplicationBuilder builder = WebApplication.CreateSlimBuilder();
-        builder.WebHost.UseKestrel(options => options.Listen(IPAddress.Loopback, 0));
-        builder.Logging.ClearProviders();
-        builder.Services.AddLlamaKivi(options => (options.ModelPath, options.ContextSize, options.Threads, options.GpuLayerCount) = (TestServer.ModelPath, 512, 1, 0));
-        await using WebApplication app = builder.Build();
+        await using WebApplication app = Builder().Build();
         app.MapLlamaKivi();
         app.Map("/v1/{**path}", (HttpContext _) => "proxy");
         app.MapFallback(() => "page");
@@ -81,11 +74,8 @@ public sealed class RouteTests(SharedServer shared) : IClassFixture<SharedServer
     [Fact]
     public async Task Preflights_of_browsers_are_answered_where_the_app_enables_them()
     {
-        WebApplicationBuilder builder = WebApplication.CreateSlimBuilder();
-        builder.WebHost.UseKestrel(options => options.Listen(IPAddress.Loopback, 0));
-        builder.Logging.ClearProviders();
+        WebApplicationBuilder builder = Builder();
         builder.Services.AddCors();
-        builder.Services.AddLlamaKivi(options => (options.ModelPath, options.ContextSize, options.Threads, options.GpuLayerCount) = (TestServer.ModelPath, 512, 1, 0));
         await using WebApplication app = builder.Build();
         app.UseCors();
         app.MapLlamaKivi().RequireCors(policy => policy.WithOrigins("https://a.example").WithMethods("POST"));
@@ -98,5 +88,22 @@ public sealed class RouteTests(SharedServer shared) : IClassFixture<SharedServer
         Assert.Equal(HttpStatusCode.NoContent, response.StatusCode);
         Assert.Equal("https://a.example", Assert.Single(response.Headers.GetValues("Access-Control-Allow-Origin")));
         await app.StopAsync();
+    }
+
+    private static WebApplicationBuilder Builder()
+    {
+        WebApplicationBuilder builder = WebApplication.CreateSlimBuilder();
+        builder.WebHost.UseKestrel(options => options.Listen(IPAddress.Loopback, 0));
+        builder.Logging.ClearProviders();
+        builder.Services.AddLlamaKivi(options => (options.ModelPath, options.ContextSize, options.Threads, options.GpuLayerCount) = (TestServer.ModelPath, 512, 1, 0));
+        return builder;
+    }
+
+    private async Task<(JsonElement Body, HttpContentHeaders Headers)> AnswerAsync(string method, string path, HttpStatusCode status)
+    {
+        using HttpResponseMessage response = await Http.SendAsync(new HttpRequestMessage(new HttpMethod(method), path));
+        string text = await response.Content.ReadAsStringAsync();
+        Assert.Equal(status, response.StatusCode);
+        return (JsonElement.Parse(text), response.Content.Headers);
     }
 }
