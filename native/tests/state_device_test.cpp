@@ -70,6 +70,15 @@ std::vector<uint8_t> save(Cache& cache, int seq) {
     return bytes;
 }
 
+const Shape kShape{.n_layer = 2, .n_head_kv = 2};
+
+std::vector<uint8_t> state_of(const Shape& shape, int n_tokens) {
+    const Tokens tokens(shape, n_tokens, 5);
+    Cache cache(shape.config());
+    append(cache, 0, tokens, 0, n_tokens);
+    return save(cache, 0);
+}
+
 TEST(StateDevice, HasTheBytesOfTheHost) {
     for (const lk_cache_type type : test::kAllTypes) {
         const Shape shape{.type_k = type, .type_v = type, .n_layer = 2, .n_head_kv = 2, .undo = 32};
@@ -92,13 +101,9 @@ TEST(StateDevice, HasTheBytesOfTheHost) {
 // The engine's loop waits for a save. Each copy from a device has a latency, and fresh memory costs a page fault per
 // 4 KiB.
 TEST(StateDevice, IsReadInFewCopiesThroughMemoryThatIsKept) {
-    const Shape shape{.n_layer = 2, .n_head_kv = 2};
-    const Tokens tokens(shape, 415, 5);
-    Cache cache(shape.config());
-    append(cache, 0, tokens, 0, 415);
-    const std::vector<uint8_t> state = save(cache, 0);
+    const std::vector<uint8_t> state = state_of(kShape, 415);
     CountingMemory memory;
-    Cache device(shape.config(), memory);
+    Cache device(kShape.config(), memory);
     load_state(Whole(device), 0, kModel, state);
     std::vector<uint8_t> bytes(state.size());
     save_state(Whole(device), 0, kModel, bytes);
@@ -114,14 +119,10 @@ TEST(StateDevice, IsReadInFewCopiesThroughMemoryThatIsKept) {
 }
 
 TEST(StateDevice, IsReadThroughPageableMemoryWithoutPinnedMemory) {
-    const Shape shape{.n_layer = 2, .n_head_kv = 2};
-    const Tokens tokens(shape, 415, 5);
-    Cache cache(shape.config());
-    append(cache, 0, tokens, 0, 415);
-    const std::vector<uint8_t> state = save(cache, 0);
+    const std::vector<uint8_t> state = state_of(kShape, 415);
     CountingMemory memory;
     memory.pinned.fails = true;
-    Cache device(shape.config(), memory);
+    Cache device(kShape.config(), memory);
     load_state(Whole(device), 0, kModel, state);
     EXPECT_EQ(save(device, 0), state);
 }
