@@ -2,8 +2,8 @@ namespace LlamaKivi.Hosting;
 
 /// <summary>Time that prompt tokens add to a step with streams: a fixed part, and a part per token.</summary>
 /// <remarks>
-/// On a GPU the fixed part is large: the step leaves the kernels for one token per sequence. A model without it takes the time of a step with one prompt token for the time of a token, so that
-/// prompts are read a few tokens at a time and no copy seems too expensive. The line is a least-squares fit to recent steps. While these have nearly the same number of tokens, only its fixed part changes.
+/// On a GPU the fixed part is large: the step leaves the kernels for one token per sequence. Without it, a step with one prompt token would count as the time of a token:
+/// prompts would be read a few tokens at a time, and no copy would seem too expensive. The line is a least-squares fit to recent steps. While these have nearly the same number of tokens, only its fixed part changes.
 /// </remarks>
 internal sealed class PrefillCost
 {

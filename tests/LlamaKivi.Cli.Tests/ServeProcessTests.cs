@@ -102,11 +102,10 @@ public sealed partial class ServeProcessTests(ServeProcessTests.SharedServer sha
     [Fact]
     public async Task An_engine_that_cannot_start_ends_the_server()
     {
-        string file = Path.GetTempFileName();
-        CommandLine.Result result = await CommandLine.RunAsync("serve", "-m", CommandLine.Model, "--port", "0", "-ngl", "0", "-t", "2", "--prefix-path", Path.Combine(file, "none"));
-        File.Delete(file);
+        string underAFile = Path.Combine(CommandLine.Model, "none");
+        CommandLine.Result result = await CommandLine.RunAsync("serve", "-m", CommandLine.Model, "--port", "0", "-ngl", "0", "-t", "2", "--prefix-path", underAFile);
         Assert.Equal(1, result.ExitCode);
-        Assert.Contains(file, result.Error, StringComparison.Ordinal);
+        Assert.Contains(underAFile, result.Error, StringComparison.Ordinal);
     }
 
     [Fact]
