@@ -1,18 +1,18 @@
 using LlamaKivi.Common;
 using LlamaKivi.Exceptions;
 using LlamaKivi.Native;
+using LlamaKivi.TestHelpers;
 using Xunit;
 
 namespace LlamaKivi.Tests;
 
-/// <summary>A model whose layer adds nothing, so that a token's embedding reaches the reranking head through the output norm alone and scores can be computed by hand.</summary>
+/// <summary>Scores of <see cref="RerankModel"/> against those computed by hand.</summary>
 public sealed class RerankerTests(InferenceTests.DemoModel demo) : IClassFixture<InferenceTests.DemoModel>, IDisposable
 {
-    private const int Width = 32;
+    private const int Width = RerankModel.Width;
     private const string Query = "What frees memory?";
 
     private readonly string _path = Path.Combine(Path.GetTempPath(), $"llama-kivi-reranker-{Guid.NewGuid():N}.gguf");
-    private readonly Random _random = new(1);
 
     public void Dispose() => File.Delete(_path);
 
@@ -21,7 +21,7 @@ public sealed class RerankerTests(InferenceTests.DemoModel demo) : IClassFixture
     [InlineData(true)]
     public async Task The_score_is_the_heads_for_the_last_token(bool dense)
     {
-        (float[] embeddings, float[] norm, float[] head, float[] hidden) = WriteModel(dense, template: null);
+        (float[] embeddings, float[] norm, float[] head, float[] hidden) = RerankModel.Write(_path, demo.Weights.Model.Gguf, dense);
         using LLamaWeights weights = LLamaWeights.LoadFromFile(new ModelParams(_path));
         using var reranker = new LLamaReranker(weights, Params());
         Assert.Equal(Width, reranker.EmbeddingSize);
@@ -44,7 +44,7 @@ public sealed class RerankerTests(InferenceTests.DemoModel demo) : IClassFixture
     [Fact]
     public async Task The_files_template_is_used()
     {
-        (float[] embeddings, float[] norm, float[] head, _) = WriteModel(dense: false, template: "query: {query} document: {document}");
+        (float[] embeddings, float[] norm, float[] head, _) = RerankModel.Write(_path, demo.Weights.Model.Gguf, template: "query: {query} document: {document}");
         using LLamaWeights weights = LLamaWeights.LoadFromFile(new ModelParams(_path));
         using var reranker = new LLamaReranker(weights, Params() with { PoolingType = LLamaPoolingType.Rank });
         string[] documents = ["a tree", "a stone", "{query}"];
@@ -66,7 +66,7 @@ public sealed class RerankerTests(InferenceTests.DemoModel demo) : IClassFixture
     {
         Assert.Contains("cls.output.weight", Assert.Throws<UnsupportedModelException>(() => new LLamaReranker(demo.Weights, Params())).Message, StringComparison.Ordinal);
 
-        WriteModel(dense: false, template: null);
+        RerankModel.Write(_path, demo.Weights.Model.Gguf);
         using LLamaWeights weights = LLamaWeights.LoadFromFile(new ModelParams(_path));
         Assert.Throws<NotSupportedException>(() => new LLamaReranker(weights, Params() with { PoolingType = LLamaPoolingType.Mean }));
         using var reranker = new LLamaReranker(weights, Params());
@@ -77,41 +77,4 @@ public sealed class RerankerTests(InferenceTests.DemoModel demo) : IClassFixture
     }
 
     private static ModelParams Params() => new("") { ContextSize = 128, Threads = 1, KvCache = KvCacheParams.Parse("f16") };
-
-    // One layer whose attention and feed-forward network output zeros.
-    private (float[] Embeddings, float[] Norm, float[] Head, float[] Hidden) WriteModel(bool dense, string? template)
-    {
-        GgufFile source = demo.Weights.Model.Gguf;
-        string[] tokens = source.GetStrings("tokenizer.ggml.tokens")!;
-        GgufWriter writer = GgufWriter.OneLayer(source, Width, 128);
-        if (template is not null)
-        {
-            writer.Add("tokenizer.chat_template.rerank", template);
-        }
-
-        float[] embeddings = Random(tokens.Length * Width);
-        float[] norm = Random(Width);
-        float[] head = Random(Width);
-        float[] hidden = Random(Width * Width);
-        writer.AddTensor("token_embd.weight", [Width, tokens.Length], embeddings)
-            .AddTensor("output_norm.weight", [Width], norm)
-            .AddTensor("blk.0.attn_norm.weight", [Width], norm)
-            .AddTensor("blk.0.ffn_norm.weight", [Width], norm)
-            .AddTensor("cls.output.weight", [Width, 1], head)
-            .AddTensor("cls.output.bias", [1], [0.5f]);
-        foreach (string name in (string[])["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"])
-        {
-            writer.AddTensor($"blk.0.{name}.weight", [Width, Width], new float[Width * Width]);
-        }
-
-        if (dense)
-        {
-            writer.AddTensor("cls.weight", [Width, Width], hidden);
-        }
-
-        writer.Write(_path);
-        return (embeddings, norm, head, hidden);
-    }
-
-    private float[] Random(int count) => [.. Enumerable.Range(0, count).Select(_ => _random.NextSingle() - 0.5f)];
 }
