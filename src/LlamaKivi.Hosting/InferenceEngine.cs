@@ -107,6 +107,17 @@ public sealed partial class InferenceEngine : BackgroundService
     /// <summary>Creates a reranker with the engine's model, which must have a reranking head. Its context belongs to the engine.</summary>
     public EngineReranker AsReranker() => new(_reranker);
 
+    /// <summary>Embeds a text, or tokens as they are.</summary>
+    /// <param name="input">A string, or an array of token ids.</param>
+    /// <param name="cancellationToken">Cancels the computation.</param>
+    /// <returns>The embedding, and the number of tokens.</returns>
+    internal async Task<(float[] Embedding, int Tokens)> EmbedAsync(object input, CancellationToken cancellationToken)
+    {
+        LLamaEmbedder embedder = await _embedder.GetAsync(cancellationToken).ConfigureAwait(false);
+        int[] tokens = input as int[] ?? embedder.Encode((string)input);
+        return (await embedder.GetEmbedding(tokens, cancellationToken).ConfigureAwait(false), tokens.Length);
+    }
+
     /// <summary>The model; null: not loaded.</summary>
     internal LLamaWeights? LoadedWeights { get; private set; }
 

@@ -70,6 +70,60 @@ public sealed class TextTests(SharedServer shared) : IClassFixture<SharedServer>
     }
 
     [Fact]
+    public async Task Token_ids_are_embedded_as_they_are()
+    {
+        Tokenization.Tokenizer tokenizer = Server.Engine.LoadedWeights!.Tokenizer;
+        int[] whole = tokenizer.Encode("A cat sleeps", tokenizer.AddBos, parseSpecial: true);
+        int[] letters = [.. "A cat sleeps".SelectMany(letter => tokenizer.Encode($"{letter}", addBos: false, parseSpecial: true))];
+        Assert.NotEqual(letters, tokenizer.Encode(tokenizer.Decode(letters), addBos: false, parseSpecial: true));
+        (_, JsonElement text, _) = await Server.PostAsync("/v1/embeddings", """{"input":"A cat sleeps"}""");
+        (HttpStatusCode status, JsonElement one, _) = await Server.PostAsync("/v1/embeddings", $$"""{"input":{{JsonSerializer.Serialize(whole)}}}""");
+        Assert.True(status == HttpStatusCode.OK, one.ToString());
+        Assert.Equal(text.ToString(), one.ToString());
+        (_, JsonElement many, _) = await Server.PostAsync("/v1/embeddings", $$"""{"input":{{JsonSerializer.Serialize((int[][])[letters, whole])}}}""");
+        Assert.Equal(letters.Length + whole.Length, many.GetProperty("usage").GetProperty("prompt_tokens").GetInt32());
+        Assert.Equal(Vector(text, 0), Vector(many, 1));
+        Assert.NotEqual(Vector(many, 0), Vector(many, 1));
+        (_, JsonElement letter, _) = await Server.PostAsync("/v1/embeddings", $$"""{"input":[{{letters[0]}}]}""");
+        Assert.Equal(1, letter.GetProperty("usage").GetProperty("prompt_tokens").GetInt32());
+    }
+
+    [Fact]
+    public async Task Base64_is_the_bytes_of_the_floats()
+    {
+        int size = Server.Engine.LoadedWeights!.EmbeddingSize;
+        (_, JsonElement floats, _) = await Server.PostAsync("/v1/embeddings", $$"""{"input":"A cat","dimensions":{{size}}}""");
+        (_, JsonElement base64, _) = await Server.PostAsync("/v1/embeddings", """{"input":["A cat"],"encoding_format":"base64"}""");
+        byte[] bytes = base64.GetProperty("data")[0].GetProperty("embedding").GetBytesFromBase64();
+        Assert.Equal(size, Vector(floats, 0).Length);
+        Assert.Equal(Vector(floats, 0), System.Runtime.InteropServices.MemoryMarshal.Cast<byte, float>(bytes).ToArray());
+    }
+
+    [Theory]
+    [InlineData("""{}""", "input")]
+    [InlineData("""{"input":[]}""", "input")]
+    [InlineData("""{"input":""}""", "input")]
+    [InlineData("""{"input":["a",""]}""", "input[1]")]
+    [InlineData("""{"input":["a",5]}""", "input[1]")]
+    [InlineData("""{"input":[[1],[]]}""", "input[1]")]
+    [InlineData("""{"input":[1,-2]}""", "input[1]")]
+    [InlineData("""{"input":[1,99999999]}""", "input[1]")]
+    [InlineData("""{"input":[1,1.5]}""", "input[1]")]
+    [InlineData("""{"input":[[1],[2,99999999]]}""", "input[1][1]")]
+    [InlineData("""{"input":[[1],"a"]}""", "input[1]")]
+    [InlineData("""{"input":["a","LONG"]}""", "input[1]")]
+    [InlineData("""{"input":"LONG"}""", "input")]
+    [InlineData("""{"input":"a","dimensions":7}""", "dimensions")]
+    [InlineData("""{"input":"a","encoding_format":"hex"}""", "encoding_format")]
+    public async Task Wrong_embeddings_are_refused(string json, string param)
+    {
+        (HttpStatusCode status, JsonElement body, _) = await Server.PostAsync(
+            "/v1/embeddings", json.Replace("LONG", string.Concat(Enumerable.Repeat("tree ", 9000)), StringComparison.Ordinal));
+        Assert.Equal(HttpStatusCode.BadRequest, status);
+        Assert.Equal(param, body.GetProperty("error").GetProperty("param").GetString());
+    }
+
+    [Fact]
     public async Task Reranking_needs_a_reranking_model()
     {
         (HttpStatusCode status, JsonElement body, _) = await Server.PostAsync("/v1/rerank", """{"query":"cat","documents":["a","b"]}""");
@@ -100,6 +154,9 @@ public sealed class TextTests(SharedServer shared) : IClassFixture<SharedServer>
         Assert.Contains("\ngen_ai_server_time_to_first_token_bucket{", metrics, StringComparison.Ordinal);
         Assert.Contains("\nllamakivi_cache_capacity{", metrics, StringComparison.Ordinal);
     }
+
+    private static float[] Vector(JsonElement body, int index) =>
+        [.. body.GetProperty("data")[index].GetProperty("embedding").EnumerateArray().Select(x => x.GetSingle())];
 
     private static string Text(JsonElement body) => body.GetProperty("choices")[0].GetProperty("text").GetString()!;
 }

@@ -144,6 +144,9 @@ internal sealed class JsonFields
 
     public static string Text(JsonElement value, string path) => value.ValueKind == JsonValueKind.String ? value.GetString()! : throw Wrong(path, value, "a string");
 
+    /// <summary>A text of at least one character.</summary>
+    public static string NotEmpty(JsonElement value, string path) => Text(value, path) is { Length: > 0 } text ? text : throw ApiException.Bad(path, $"{path} is empty.", "invalid_value");
+
     public static ApiException Wrong(string path, JsonElement value, string expected) =>
         ApiException.Bad(path, $"{path} is {Kind(value)}; it must be {expected}.", "invalid_type");
 

@@ -216,7 +216,7 @@ internal sealed class CompletionRequest
         JsonElement prompt = body.Required("prompt");
         if (prompt.ValueKind == JsonValueKind.String)
         {
-            return [NotEmpty(JsonFields.Text(prompt, "prompt"), "prompt")];
+            return [JsonFields.NotEmpty(prompt, "prompt")];
         }
 
         IReadOnlyList<(JsonElement Value, string Path)> items = JsonFields.Items(prompt, "prompt");
@@ -224,11 +224,9 @@ internal sealed class CompletionRequest
             : items[0].Value.ValueKind == JsonValueKind.Number ? [TokenFields.Read(prompt, "prompt", vocabularySize)]
             : items.Count > 64 ? throw ApiException.Bad("prompt", $"prompt has {items.Count} prompts; at most 64 are supported.", "invalid_value")
             : [.. items.Select(item => item.Value.ValueKind == JsonValueKind.Array
-                ? TokenFields.Read(item.Value, item.Path, vocabularySize) is { Length: > 0 } tokens ? (object)tokens : throw ApiException.Bad(item.Path, $"{item.Path} is empty.", "empty_array")
-                : NotEmpty(JsonFields.Text(item.Value, item.Path), item.Path))];
+                ? (object)TokenFields.ReadSome(item.Value, item.Path, vocabularySize)
+                : JsonFields.NotEmpty(item.Value, item.Path))];
     }
-
-    private static string NotEmpty(string text, string path) => text.Length > 0 ? text : throw ApiException.Bad(path, $"{path} is empty.", "invalid_value");
 }
 
 /// <summary>Reads token ids.</summary>
@@ -238,6 +236,10 @@ internal static class TokenFields
         item.Value.ValueKind == JsonValueKind.Number && item.Value.TryGetInt32(out int id) && id >= 0 && id < vocabularySize
             ? id
             : throw ApiException.Bad(item.Path, $"{item.Path} is not a token id from 0 to {vocabularySize - 1}.", "invalid_value"))];
+
+    /// <summary>Reads at least one token id.</summary>
+    public static int[] ReadSome(JsonElement value, string path, int vocabularySize) =>
+        Read(value, path, vocabularySize) is { Length: > 0 } tokens ? tokens : throw ApiException.Bad(path, $"{path} is empty.", "empty_array");
 }
 
 internal sealed record CompletionView(string Id, string Object, long Created, string Model, CompletionChoice[] Choices, UsageView? Usage);

@@ -1,8 +1,8 @@
 using System.Runtime.InteropServices;
 using System.Text.Json;
+using LlamaKivi.Exceptions;
 using LlamaKivi.Hosting;
 using LlamaKivi.Native;
-using Microsoft.Extensions.AI;
 
 namespace LlamaKivi.Server;
 
@@ -17,7 +17,7 @@ internal static class Embeddings
         using ModelLease lease = await request.Server.Models.AcquireAsync(body.Text("model"), request.Cancellation).ConfigureAwait(false);
         ServedModel model = lease.Model;
         body.Accept("model", "user");
-        string[] texts = ReadInput(body, model);
+        (object Input, string Path)[] inputs = ReadInput(body, model);
         bool isBase64 = body.OneOf("encoding_format", "float", "base64") == "base64";
         long? dimensions = body.Whole("dimensions", 1, int.MaxValue);
         body.RefuseUnknown();
@@ -26,12 +26,24 @@ internal static class Embeddings
             throw ApiException.Bad("dimensions", $"dimensions is {dimensions}; this model's embeddings have {model.Weights.EmbeddingSize}.", "invalid_value");
         }
 
-        using IEmbeddingGenerator<string, Embedding<float>> generator = model.Engine.AsEmbeddingGenerator();
-        GeneratedEmbeddings<Embedding<float>> embeddings = await generator.GenerateAsync(texts, cancellationToken: request.Cancellation).ConfigureAwait(false);
-        EmbeddingView[] data = [.. embeddings.Select((embedding, i) => new EmbeddingView("embedding", i, Write(embedding.Vector, isBase64)))];
-        long tokens = embeddings.Usage!.InputTokenCount!.Value;
+        var data = new List<EmbeddingView>();
+        long tokens = 0;
+        foreach ((object input, string path) in inputs)
+        {
+            try
+            {
+                (float[] embedding, int count) = await model.Engine.EmbedAsync(input, request.Cancellation).ConfigureAwait(false);
+                data.Add(new EmbeddingView("embedding", data.Count, Write(embedding, isBase64)));
+                tokens += count;
+            }
+            catch (ContextOverflowException e)
+            {
+                throw ApiException.Bad(path, e.Message, "context_length_exceeded");
+            }
+        }
+
         await JsonResult.WriteAsync(
-            request.Http.Response, new EmbeddingList("list", data, model.Names[0], new EmbeddingUsage(tokens, tokens)), ServerJson.Text.EmbeddingList).ConfigureAwait(false);
+            request.Http.Response, new EmbeddingList("list", [.. data], model.Names[0], new EmbeddingUsage(tokens, tokens)), ServerJson.Text.EmbeddingList).ConfigureAwait(false);
     }
 
     public static async Task RerankAsync(ApiRequest request)
@@ -40,57 +52,72 @@ internal static class Embeddings
         using ModelLease lease = await request.Server.Models.AcquireAsync(body.Text("model"), request.Cancellation).ConfigureAwait(false);
         body.Accept("model", "user");
         string query = body.RequiredText("query");
-        IReadOnlyList<string> documents = body.Texts("documents") ?? throw body.Missing("documents");
-        long top = body.Whole("top_n", 1, int.MaxValue) ?? documents.Count;
+        (string Text, string Path)[] documents = [.. (body.Items("documents") ?? throw body.Missing("documents")).Select(item => (Document(item.Value, item.Path), item.Path))];
+        long top = body.Whole("top_n", 1, int.MaxValue) ?? documents.Length;
         bool withTexts = body.Flag("return_documents") ?? false;
         body.RefuseUnknown();
-        if (documents.Count is 0 or > MaxTexts)
+        if (documents.Length is 0 or > MaxTexts)
         {
-            throw ApiException.Bad("documents", $"documents has {documents.Count} texts; give 1 to {MaxTexts}.", "invalid_value");
+            throw ApiException.Bad("documents", $"documents has {documents.Length} texts; give 1 to {MaxTexts}.", "invalid_value");
         }
 
         EngineReranker reranker = lease.Model.Engine.AsReranker();
         var results = new List<RerankResult>();
         long tokens = 0;
-        try
+        foreach ((string text, string path) in documents)
         {
-            for (int i = 0; i < documents.Count; i++)
+            try
             {
-                (float score, int count) = await reranker.GetRelevanceScoreWithTokenCount(query, documents[i], normalize: true, request.Cancellation).ConfigureAwait(false);
+                (float score, int count) = await reranker.GetRelevanceScoreWithTokenCount(query, text, normalize: true, request.Cancellation).ConfigureAwait(false);
                 tokens += count;
-                results.Add(new RerankResult(i, score, withTexts ? new RerankDocument(documents[i]) : null));
+                results.Add(new RerankResult(results.Count, score, withTexts ? new RerankDocument(text) : null));
+            }
+            catch (UnsupportedModelException e)
+            {
+                throw ApiException.Bad("model", e.Message, "unsupported_model");
+            }
+            catch (ContextOverflowException e)
+            {
+                throw ApiException.Bad(path, e.Message, "context_length_exceeded");
             }
         }
-        catch (UnsupportedModelException e)
-        {
-            throw ApiException.Bad("model", e.Message, "unsupported_model");
-        }
 
-        RerankResult[] best = [.. results.OrderByDescending(result => result.RelevanceScore).Take((int)Math.Min(top, int.MaxValue))];
+        RerankResult[] best = [.. results.OrderByDescending(result => result.RelevanceScore).Take((int)top)];
         await JsonResult.WriteAsync(
             request.Http.Response, new RerankList("list", lease.Model.Names[0], best, new EmbeddingUsage(tokens, tokens)), ServerJson.Text.RerankList).ConfigureAwait(false);
     }
 
-    private static string[] ReadInput(JsonFields body, ServedModel model)
+    // A string, or an object with one.
+    private static string Document(JsonElement value, string path)
     {
-        JsonElement input = body.Required("input");
-        string[] texts;
-        if (input.ValueKind == JsonValueKind.Array && input.GetArrayLength() > 0 && input[0].ValueKind is JsonValueKind.Number or JsonValueKind.Array)
+        if (value.ValueKind == JsonValueKind.String)
         {
-            int vocabulary = model.Weights.Tokenizer.VocabularySize;
-            int[][] tokens = input[0].ValueKind == JsonValueKind.Number
-                ? [TokenFields.Read(input, "input", vocabulary)]
-                : [.. JsonFields.Items(input, "input").Select(item => TokenFields.Read(item.Value, item.Path, vocabulary))];
-            texts = [.. tokens.Select(ids => model.Weights.Tokenizer.Decode(ids))];
-        }
-        else
-        {
-            texts = [.. body.Texts("input")!];
+            return JsonFields.Text(value, path);
         }
 
-        return texts.Length is 0 or > MaxTexts || texts.Contains("", StringComparer.Ordinal)
-            ? throw ApiException.Bad("input", $"input has {texts.Length} texts; give 1 to {MaxTexts}, none of them empty.", "invalid_value")
-            : texts;
+        if (value.ValueKind != JsonValueKind.Object)
+        {
+            throw JsonFields.Wrong(path, value, "a string or an object with a text");
+        }
+
+        var document = new JsonFields(value, path);
+        string text = document.RequiredText("text");
+        document.RefuseUnknown();
+        return text;
+    }
+
+    // Strings and arrays of token ids, with their paths.
+    private static (object Input, string Path)[] ReadInput(JsonFields body, ServedModel model)
+    {
+        JsonElement input = body.Required("input");
+        JsonValueKind kind = input.ValueKind == JsonValueKind.Array && input.GetArrayLength() > 0 ? input[0].ValueKind : JsonValueKind.String;
+        int vocabulary = model.Weights.Tokenizer.VocabularySize;
+        (object, string)[] inputs = kind == JsonValueKind.Number ? [(TokenFields.Read(input, "input", vocabulary), "input")]
+            : input.ValueKind == JsonValueKind.String ? [(JsonFields.NotEmpty(input, "input"), "input")]
+            : input.ValueKind != JsonValueKind.Array ? throw JsonFields.Wrong("input", input, "a string, token ids, or an array of either")
+            : [.. JsonFields.Items(input, "input").Select(item => (
+                kind == JsonValueKind.Array ? (object)TokenFields.ReadSome(item.Value, item.Path, vocabulary) : JsonFields.NotEmpty(item.Value, item.Path), item.Path))];
+        return inputs.Length is 0 or > MaxTexts ? throw ApiException.Bad("input", $"input has {inputs.Length} texts; give 1 to {MaxTexts}.", "invalid_value") : inputs;
     }
 
     private static JsonElement Write(ReadOnlyMemory<float> vector, bool isBase64)

@@ -46,7 +46,7 @@ public sealed class LLamaEmbedder : IEmbeddingGenerator<string, Embedding<float>
     /// <exception cref="ContextOverflowException">The text has more tokens than the context holds.</exception>
     /// <exception cref="ArgumentException">The text has no tokens.</exception>
     public async Task<IReadOnlyList<float[]>> GetEmbeddings(string input, CancellationToken cancellationToken = default) =>
-        (await EmbedAsync(input, cancellationToken).ConfigureAwait(false)).Embeddings;
+        await EmbedAsync(Encode(input), cancellationToken).ConfigureAwait(false);
 
     /// <inheritdoc/>
     /// <exception cref="NotSupportedException">PoolingType is None, so a text has several embeddings, or the options request another embedding length.</exception>
@@ -54,11 +54,7 @@ public sealed class LLamaEmbedder : IEmbeddingGenerator<string, Embedding<float>
         IEnumerable<string> values, EmbeddingGenerationOptions? options = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(values);
-        if (_pooling == LLamaPoolingType.None)
-        {
-            throw new NotSupportedException("PoolingType is None, which gives one embedding per token. Set it to Mean, Last or CLS.");
-        }
-
+        CheckPooling();
         if (options?.Dimensions is { } dimensions && dimensions != EmbeddingSize)
         {
             throw new NotSupportedException($"Embeddings of {dimensions} elements were requested; this model's embeddings have {EmbeddingSize}.");
@@ -68,9 +64,10 @@ public sealed class LLamaEmbedder : IEmbeddingGenerator<string, Embedding<float>
         long tokens = 0;
         foreach (string value in values)
         {
-            (List<float[]> embeddings, int count) = await EmbedAsync(value, cancellationToken).ConfigureAwait(false);
+            int[] encoded = Encode(value);
+            List<float[]> embeddings = await EmbedAsync(encoded, cancellationToken).ConfigureAwait(false);
             results.Add(new Embedding<float>(embeddings[0]) { CreatedAt = DateTimeOffset.UtcNow, ModelId = options?.ModelId });
-            tokens += count;
+            tokens += encoded.Length;
         }
 
         results.Usage = new UsageDetails { InputTokenCount = tokens, TotalTokenCount = tokens };
@@ -91,13 +88,34 @@ public sealed class LLamaEmbedder : IEmbeddingGenerator<string, Embedding<float>
     /// <summary>Frees the context. Running calls are cancelled; they and waiting calls throw <see cref="ObjectDisposedException"/>.</summary>
     public void Dispose() => Context.Dispose();
 
-    private async Task<(List<float[]> Embeddings, int Tokens)> EmbedAsync(string input, CancellationToken cancellationToken)
+    /// <summary>Tokens of a text, as it is embedded.</summary>
+    internal int[] Encode(string input)
     {
         ArgumentNullException.ThrowIfNull(input);
-        int[] tokens = [.. Context.Tokenize(input, addBos: true, special: true).Select(token => (int)token)];
+        return [.. Context.Tokenize(input, addBos: true, special: true).Select(token => (int)token)];
+    }
+
+    /// <summary>Computes the embedding of tokens, to which nothing is added.</summary>
+    /// <exception cref="NotSupportedException">PoolingType is None.</exception>
+    internal async Task<float[]> GetEmbedding(int[] tokens, CancellationToken cancellationToken)
+    {
+        CheckPooling();
+        return (await EmbedAsync(tokens, cancellationToken).ConfigureAwait(false))[0];
+    }
+
+    private void CheckPooling()
+    {
+        if (_pooling == LLamaPoolingType.None)
+        {
+            throw new NotSupportedException("PoolingType is None, which gives one embedding per token. Set it to Mean, Last or CLS.");
+        }
+    }
+
+    private async Task<List<float[]>> EmbedAsync(int[] tokens, CancellationToken cancellationToken)
+    {
         if (tokens.Length == 0)
         {
-            throw new ArgumentException("The text is empty: it has no tokens.", nameof(input));
+            throw new ArgumentException("The text is empty: it has no tokens.", nameof(tokens));
         }
 
         if (tokens.Length > Context.ContextSize)
@@ -106,7 +124,7 @@ public sealed class LLamaEmbedder : IEmbeddingGenerator<string, Embedding<float>
         }
 
         using ContextTurn turn = await Context.Handle.WaitTurnAsync($"{nameof(LLamaEmbedder)}.{nameof(GetEmbeddings)}", cancellationToken).ConfigureAwait(false);
-        return (await Task.Run(() => Embed(turn, tokens, cancellationToken), cancellationToken).ConfigureAwait(false), tokens.Length);
+        return await Task.Run(() => Embed(turn, tokens, cancellationToken), cancellationToken).ConfigureAwait(false);
     }
 
     private List<float[]> Embed(ContextTurn turn, int[] tokens, CancellationToken cancellationToken)
