@@ -143,6 +143,20 @@ public sealed class TextTests(SharedServer shared) : IClassFixture<SharedServer>
     }
 
     [Fact]
+    public async Task A_piece_that_is_no_whole_text_is_its_bytes()
+    {
+        const string Text = "a cat 世界 🐈";
+        (_, JsonElement body, _) = await Server.PostAsync("/tokenize", $$"""{"content":"{{Text}}","with_pieces":true}""");
+        JsonElement[] pieces = [.. body.GetProperty("tokens").EnumerateArray().Select(token => token.GetProperty("piece"))];
+        Assert.Contains(pieces, piece => piece.ValueKind == JsonValueKind.String && piece.GetString() == " c");
+        Assert.Contains(pieces, piece => piece.ValueKind == JsonValueKind.Array);
+        byte[] bytes = [.. pieces.SelectMany(piece => piece.ValueKind == JsonValueKind.String
+            ? System.Text.Encoding.UTF8.GetBytes(piece.GetString()!)
+            : [.. piece.EnumerateArray().Select(item => item.GetByte())])];
+        Assert.Equal(Text, System.Text.Encoding.UTF8.GetString(bytes).TrimStart());
+    }
+
+    [Fact]
     public async Task Properties_and_metrics_describe_the_server()
     {
         await Server.PostAsync("/v1/completions", """{"prompt":"Once","max_tokens":3}""");

@@ -1,4 +1,6 @@
+using System.Text;
 using System.Text.Json;
+using System.Text.Unicode;
 using LlamaKivi.Tokenization;
 
 namespace LlamaKivi.Server;
@@ -17,7 +19,7 @@ internal static class Tokens
         if (withPieces)
         {
             await JsonResult.WriteAsync(
-                request.Http.Response, new PieceList([.. ids.Select(id => new Piece(id, tokenizer.Decode([id], special: true)))]), ServerJson.Text.PieceList).ConfigureAwait(false);
+                request.Http.Response, new PieceList([.. ids.Select(id => new TokenPiece(id, Write(tokenizer.GetBytes(id, special: true).Span)))]), ServerJson.Text.PieceList).ConfigureAwait(false);
             return;
         }
 
@@ -42,13 +44,18 @@ internal static class Tokens
         await JsonResult.WriteAsync(
             request.Http.Response, new TemplatePrompt(read.Call.Prompt(lease.Model, request.Cancellation).Text.Value), ServerJson.Text.TemplatePrompt).ConfigureAwait(false);
     }
+
+    // A string, or the bytes of a token that is no whole text.
+    private static JsonElement Write(ReadOnlySpan<byte> piece) => Utf8.IsValid(piece)
+        ? JsonSerializer.SerializeToElement(Encoding.UTF8.GetString(piece), ServerJson.Text.String)
+        : JsonSerializer.SerializeToElement([.. piece.ToArray().Select(b => (int)b)], ServerJson.Text.Int32Array);
 }
 
 internal sealed record TokenList(int[] Tokens);
 
-internal sealed record PieceList(Piece[] Tokens);
+internal sealed record PieceList(TokenPiece[] Tokens);
 
-internal sealed record Piece(int Id, [property: System.Text.Json.Serialization.JsonPropertyName("piece")] string Text);
+internal sealed record TokenPiece(int Id, JsonElement Piece);
 
 internal sealed record DetokenizedText(string Content);
 
