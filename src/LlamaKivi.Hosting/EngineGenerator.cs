@@ -14,6 +14,8 @@ internal sealed class EngineGenerator(InferenceEngine engine) : IChatGenerator
 
     public Task<IDisposable?> WaitTurnAsync(string operation, CancellationToken cancellationToken) => Task.FromResult<IDisposable?>(null);
 
+    public void CheckLength(PromptText prompt) => engine.CheckLength(prompt);
+
     public (IAsyncEnumerable<string> Pieces, InferenceResults Results) Generate(
         IDisposable? turn, PromptText prompt, InferenceParams parameters, CancellationToken cancellationToken)
     {

@@ -5,6 +5,7 @@ using System.Text;
 using LlamaKivi.Abstractions;
 using LlamaKivi.Common;
 using LlamaKivi.Exceptions;
+using LlamaKivi.Tokenization;
 
 namespace LlamaKivi.Hosting;
 
@@ -162,18 +163,10 @@ public sealed partial class InferenceEngine
 
         lock (_gate)
         {
-            if (_state != EngineState.Ready)
-            {
-                throw Stopping();
-            }
-
-            if (!_scheduler!.CanHold(call.Prompt.Length + 1, out string reason))
-            {
-                throw new ContextOverflowException($"The prompt has {call.Prompt.Length} tokens; {reason}");
-            }
+            CheckLength(call.Prompt.Length);
 
             // Requests that find a free sequence do not wait, but pass through the queue too.
-            long free = Math.Max(0, _options.SeqMax - (_scheduler.Status.Running + (long)_scheduler.Status.Preempted));
+            long free = Math.Max(0, _options.SeqMax - (_scheduler!.Status.Running + (long)_scheduler.Status.Preempted));
             if (_waiting.Count >= _options.MaxWaiting + free)
             {
                 throw new EngineBusyException(
@@ -186,6 +179,34 @@ public sealed partial class InferenceEngine
         }
 
         Wake();
+    }
+
+    /// <summary>Refuses a prompt that the cache cannot hold even when it is empty. The model must be loaded.</summary>
+    /// <exception cref="ContextOverflowException">The prompt is too long.</exception>
+    internal void CheckLength(PromptText prompt)
+    {
+        // A token has at least one byte, except BOS and a space that the tokenizer adds: most prompts are not encoded twice.
+        if (!CanHold(Encoding.UTF8.GetByteCount(prompt.Value) + 2, out _))
+        {
+            Tokenizer tokenizer = LoadedWeights!.Tokenizer;
+            CheckLength(tokenizer.Encode(prompt, tokenizer.AddBos).Length);
+        }
+    }
+
+    private void CheckLength(int tokens)
+    {
+        if (!CanHold(tokens, out string reason))
+        {
+            throw new ContextOverflowException($"The prompt has {tokens} tokens; {reason}");
+        }
+    }
+
+    private bool CanHold(int prompt, out string reason)
+    {
+        lock (_gate)
+        {
+            return _state == EngineState.Ready ? _scheduler!.CanHold(prompt + 1, out reason) : throw Stopping();
+        }
     }
 
     private void Record(TimeSpan time)

@@ -111,6 +111,18 @@ public sealed class ErrorTests(SharedServer shared) : IClassFixture<SharedServer
         Assert.Equal("messages", body.GetProperty("error").GetProperty("param").GetString());
     }
 
+    [Theory]
+    [InlineData("/v1/chat/completions", """{"messages":[{"role":"user","content":"TEXT"}],"response_format":{"type":"json_schema","json_schema":{"name":"n","schema":SCHEMA}}}""")]
+    [InlineData("/v1/responses", """{"input":"TEXT","text":{"format":{"type":"json_schema","name":"n","schema":SCHEMA}}}""")]
+    public async Task The_length_of_a_prompt_is_checked_before_its_grammar_is_compiled(string path, string json)
+    {
+        const string Impossible = """{"type":"string","minLength":5,"maxLength":1}""";
+        json = json.Replace("TEXT", string.Concat(Enumerable.Repeat("word ", 6000)), StringComparison.Ordinal).Replace("SCHEMA", Impossible, StringComparison.Ordinal);
+        (HttpStatusCode status, JsonElement body, _) = await Server.PostAsync(path, json);
+        Assert.Equal(HttpStatusCode.BadRequest, status);
+        Assert.Equal("context_length_exceeded", body.GetProperty("error").GetProperty("code").GetString());
+    }
+
     [Fact]
     public async Task A_body_of_another_type_is_refused()
     {

@@ -89,6 +89,9 @@ internal sealed class ChatRequest
     /// <summary>Tools described to the model; empty if it must not call any.</summary>
     public ToolSet Tools { get; }
 
+    /// <summary>Whether a grammar may be compiled for the answer.</summary>
+    public bool HasGrammar => Answer is not null || Tools.Count > 0;
+
     /// <summary>Whether the answer must be a call.</summary>
     public bool RequiresCall { get; private set; }
 

@@ -84,6 +84,11 @@ internal sealed class GeneratorChatClient(IChatGenerator generator, ChatClientOp
         using CancellationTokenRegistration ending = turn is null ? default : cancellationToken.UnsafeRegister(
             static turn => (((WeakReference<IDisposable>)turn!).TryGetTarget(out IDisposable? target) ? target : null)?.Dispose(), new WeakReference<IDisposable>(turn));
         ChatPrompt prompt = ChatPrompt.Write(Model.Templates, clientOptions, messages, request, cancellationToken);
+        if (request.HasGrammar)
+        {
+            generator.CheckLength(prompt.Text);
+        }
+
         using DefaultSamplingPipeline pipeline = ChatSampling.CreatePipeline(Model, request, prompt, cancellationToken);
         InferenceParams parameters = ChatSampling.CreateParameters(request, prompt, pipeline, clientOptions.HistoryTransform);
         var response = new ResponseWriter(Model, request, prompt);

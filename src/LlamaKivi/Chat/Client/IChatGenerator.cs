@@ -19,6 +19,13 @@ internal interface IChatGenerator
     /// <returns>The turn, which the response holds to its end; null: responses run concurrently.</returns>
     Task<IDisposable?> WaitTurnAsync(string operation, CancellationToken cancellationToken);
 
+    /// <summary>Refuses a prompt that is too long, before a grammar is compiled for its answer.</summary>
+    /// <exception cref="Exceptions.ContextOverflowException">The context cannot hold the prompt.</exception>
+    void CheckLength(PromptText prompt)
+    {
+        // Executors may drop tokens to make room.
+    }
+
     /// <summary>Prefills a prompt and streams its continuation.</summary>
     /// <param name="turn">The response's turn.</param>
     /// <param name="prompt">The prompt, a whole text.</param>
