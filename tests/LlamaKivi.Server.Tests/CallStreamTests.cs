@@ -14,7 +14,7 @@ public sealed class CallStreamTests
     {
         const string Two = """<tool_call>{"name": "weather", "arguments": {"city": "Zürich", "days": [1, 2]}}</tool_call><tool_call>{"arguments": {"city": "Bern"}, "name": "weather"}</tool_call>""";
         await using TestServer server = await new Script(Two).StartAsync();
-        JsonElement[] events = await StreamAsync(server, path);
+        JsonElement[] events = await server.StreamAsync(path, Body(path, stream: true));
         List<(string? Id, string? Name, string Part)> parts = Parts(path, events);
         int second = parts.FindLastIndex(part => part.Name is not null);
         Assert.Equal("weather", parts[0].Name);
@@ -33,7 +33,7 @@ public sealed class CallStreamTests
     public async Task A_call_that_is_cut_off_is_no_text(string path)
     {
         await using TestServer server = await new Script("""<tool_call>{"name": "weather", "arguments": {"city": "Zür""").StartAsync();
-        JsonElement[] events = await StreamAsync(server, path);
+        JsonElement[] events = await server.StreamAsync(path, Body(path, stream: true));
         Assert.Equal("""{"city": "Zür""", string.Concat(Parts(path, events).Select(part => part.Part)));
         Assert.DoesNotContain(events, item => item.GetRawText().Contains("tool_call>", StringComparison.Ordinal));
         if (path == "/v1/responses")
@@ -53,7 +53,7 @@ public sealed class CallStreamTests
         {
             await using TestServer server = await new Script(One + rest) { End = StopReason.MaxTokens }.StartAsync();
             JsonElement body = (await server.PostAsync(path, Body(path, stream: false))).Body;
-            JsonElement[] events = await StreamAsync(server, path);
+            JsonElement[] events = await server.StreamAsync(path, Body(path, stream: true));
             Assert.Equal((reason, reason), (Reason(path, body), events.Select(item => Reason(path, item)).Last(given => given is not null)));
             Assert.Contains("Bern", body.ToString(), StringComparison.Ordinal);
             Assert.DoesNotContain("tool_", string.Concat(Texts(path, body)), StringComparison.Ordinal);
@@ -73,7 +73,7 @@ public sealed class CallStreamTests
             await using TestServer server = await new Script("I look.\n" + Whole[..length]) { End = StopReason.MaxTokens }.StartAsync();
             JsonElement body = (await server.PostAsync(path, Body(path, stream: false))).Body;
             Assert.Equal("I look.", string.Concat(Texts(path, body)));
-            Assert.Equal("I look.", string.Concat((await StreamAsync(server, path)).SelectMany(item => Texts(path, item))));
+            Assert.Equal("I look.", string.Concat((await server.StreamAsync(path, Body(path, stream: true))).SelectMany(item => Texts(path, item))));
         }
     }
 
@@ -118,14 +118,6 @@ public sealed class CallStreamTests
                     ? output.EnumerateArray().SelectMany(part => part.TryGetProperty("content", out JsonElement texts) ? texts.EnumerateArray().Select(text => Text(text, "text")!) : [])
                     : item.GetProperty("type").GetString() == "response.output_text.delta" ? [Text(item, "delta")!] : [];
         }
-    }
-
-    private static async Task<JsonElement[]> StreamAsync(TestServer server, string path)
-    {
-        using HttpResponseMessage response = await server.Http.PostAsync(path, TestServer.Json(Body(path, stream: true)));
-        string text = await response.Content.ReadAsStringAsync();
-        Assert.True(response.IsSuccessStatusCode, text);
-        return [.. text.Split('\n').Where(line => line.StartsWith("data: {", StringComparison.Ordinal)).Select(line => JsonElement.Parse(line[6..]))];
     }
 
     private static string Body(string path, bool stream)

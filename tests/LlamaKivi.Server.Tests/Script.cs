@@ -13,6 +13,9 @@ internal sealed class Script(params string[] answers)
 
     public StopReason End { get; init; } = StopReason.EndOfGeneration;
 
+    /// <summary>Whether each answer ends with an error of the engine.</summary>
+    public bool Fails { get; init; }
+
     /// <summary>Starts a server whose model writes the answers.</summary>
     public Task<TestServer> StartAsync() => TestServer.StartAsync(
         options => options.CreateChatClient = engine => new GeneratorChatClient(new Generator(this, engine), new Abstractions.ChatClientOptions()),
@@ -29,8 +32,7 @@ internal sealed class Script(params string[] answers)
         public (IAsyncEnumerable<string> Pieces, InferenceResults Results) Generate(IDisposable? turn, PromptText prompt, InferenceParams parameters, CancellationToken cancellationToken)
         {
             script.Prompts.Add(prompt.Value);
-            bool fails = parameters.AntiPrompts.Contains("fail", StringComparer.Ordinal);
-            return (WriteAsync(script.Answer(script.Prompts.Count), fails), new InferenceResults { StopReason = script.End });
+            return (WriteAsync(script.Answer(script.Prompts.Count), script.Fails), new InferenceResults { StopReason = script.End });
         }
 
         private static async IAsyncEnumerable<string> WriteAsync(string answer, bool fails)

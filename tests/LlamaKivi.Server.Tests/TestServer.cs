@@ -68,6 +68,15 @@ public sealed class TestServer : IAsyncDisposable
         }
     }
 
+    /// <summary>Posts JSON; returns the data of the events that are JSON.</summary>
+    public async Task<JsonElement[]> StreamAsync(string path, string json)
+    {
+        using HttpResponseMessage response = await Http.PostAsync(path, Json(json));
+        string text = await response.Content.ReadAsStringAsync();
+        Assert.True(response.IsSuccessStatusCode, text);
+        return [.. text.Split('\n').Where(line => line.StartsWith("data: {", StringComparison.Ordinal)).Select(line => JsonElement.Parse(line[6..]))];
+    }
+
     /// <summary>Waits until no request runs or waits.</summary>
     public async Task IdleAsync()
     {

@@ -129,8 +129,8 @@ public sealed class ToolTests
     [Fact]
     public async Task An_error_in_a_stream_is_its_last_event()
     {
-        await using TestServer server = await new Script("Some text").StartAsync();
-        using HttpResponseMessage response = await server.Http.PostAsync("/v1/chat/completions", TestServer.Json("""{"messages":[{"role":"user","content":"Well?"}],"stream":true,"stop":"fail"}"""));
+        await using TestServer server = await new Script("Some text") { Fails = true }.StartAsync();
+        using HttpResponseMessage response = await server.Http.PostAsync("/v1/chat/completions", TestServer.Json("""{"messages":[{"role":"user","content":"Well?"}],"stream":true}"""));
         string last = (await response.Content.ReadAsStringAsync()).TrimEnd().Split("\n\n")[^1];
         Assert.Equal("server_error", JsonElement.Parse(last["data: ".Length..]).GetProperty("error").GetProperty("type").GetString());
     }

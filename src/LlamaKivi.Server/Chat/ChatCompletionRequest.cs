@@ -140,11 +140,26 @@ internal sealed record ChatCompletionRequest(ChatCall Call, bool Stream, bool In
             tool.RefuseUnknown();
             return function;
         });
+        ReadChoice(body, options, choice =>
+        {
+            JsonFields function = choice.Object("function") ?? throw choice.Missing("function");
+            string name = function.RequiredName("name");
+            function.RefuseUnknown();
+            return name;
+        });
+    }
+
+    /// <summary>Reads whether and how often functions are called.</summary>
+    /// <param name="body">The request.</param>
+    /// <param name="options">The options, with their tools.</param>
+    /// <param name="readName">Reads the name of the only function that may be called, behind its type.</param>
+    public static void ReadChoice(JsonFields body, ChatOptions options, Func<JsonFields, string> readName)
+    {
         options.AllowMultipleToolCalls = body.Flag("parallel_tool_calls");
         if (body.TryGet("tool_choice", out JsonElement choice))
         {
             options.ToolMode = choice.ValueKind == JsonValueKind.Object
-                ? Named(new JsonFields(choice, "tool_choice"))
+                ? Named(new JsonFields(choice, "tool_choice"), readName)
                 : body.OneOf("tool_choice", "none", "auto", "required") switch
                 {
                     "none" => ChatToolMode.None,
@@ -177,16 +192,14 @@ internal sealed record ChatCompletionRequest(ChatCall Call, bool Stream, bool In
         }
     }
 
-    private static RequiredChatToolMode Named(JsonFields choice)
+    private static RequiredChatToolMode Named(JsonFields choice, Func<JsonFields, string> readName)
     {
         if (choice.OneOf("type", "function") is null)
         {
             throw choice.Missing("type");
         }
 
-        JsonFields function = choice.Object("function") ?? throw choice.Missing("function");
-        string name = function.RequiredName("name");
-        function.RefuseUnknown();
+        string name = readName(choice);
         choice.RefuseUnknown();
         return ChatToolMode.RequireSpecific(name);
     }

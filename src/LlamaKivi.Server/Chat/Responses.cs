@@ -1,5 +1,5 @@
-using System.Text.Json;
-using System.Text.Json.Serialization;
+using LlamaKivi.Tokenization;
+using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.AI;
 
 namespace LlamaKivi.Server;
@@ -12,9 +12,10 @@ internal static class Responses
         JsonFields body = await request.ReadBodyAsync().ConfigureAwait(false);
         using ModelLease lease = await request.Server.Models.AcquireAsync(body.Text("model"), request.Cancellation).ConfigureAwait(false);
         ServedModel model = lease.Model;
-        (ChatCall call, bool stream) = ResponsesRequest.Read(body, request.Server.Options);
-        var writer = new Writer(request, new ResponseView($"resp_{Guid.NewGuid():N}", "response", DateTimeOffset.UtcNow.ToUnixTimeSeconds(), "in_progress", model.Names[0], [], null, null, call.Options.AllowMultipleToolCalls ?? true, "auto", []), stream);
-        await foreach ((_, ChatResponseUpdate update) in call.WithPrefixKey(request.PrefixKey(body)).RunAsync(model.Chat, request.Cancellation).ConfigureAwait(false))
+        ResponsesRequest read = ResponsesRequest.Read(body, request.Server.Options);
+        var writer = new Writer(request, read.Head with { Model = model.Names[0] }, model.Weights.Tokenizer, read.Stream);
+        ChatCall call = read.Call.WithPrefixKey(request.PrefixKey(body));
+        await foreach ((_, ChatResponseUpdate update) in call.RunAsync(model.Chat, request.Cancellation).ConfigureAwait(false))
         {
             await writer.AddAsync(update).ConfigureAwait(false);
         }
@@ -23,15 +24,17 @@ internal static class Responses
     }
 
     /// <summary>Collects the output items, and sends their events if the response is streamed.</summary>
-    private sealed class Writer(ApiRequest request, ResponseView head, bool isStream)
+    private sealed class Writer(ApiRequest request, ResponseView head, Tokenizer tokenizer, bool isStream)
     {
         private readonly List<OutputItem> _items = [];
         private readonly System.Text.StringBuilder _text = new();
+        private readonly List<LogprobView> _logprobs = [];  // of the text
         private UsageDetails _usage = new();
         private ChatFinishReason _finish = ChatFinishReason.Stop;
         private OutputItem? _open;  // item under way
         private EventStream? _stream;
         private int _sequence;
+        private CancellationToken _cancellation = request.Cancellation;
 
         public async Task AddAsync(ChatResponseUpdate update)
         {
@@ -46,19 +49,20 @@ internal static class Responses
                 await ContinueCallAsync(part.Arguments).ConfigureAwait(false);
             }
 
+            LogprobView[] logprobs = LogprobsView.Of(update, tokenizer)?.Content ?? [];
             foreach (AIContent content in update.Contents)
             {
                 switch (content)
                 {
                     case TextContent { Text.Length: > 0 } text:
                         await OpenAsync("message").ConfigureAwait(false);
-                        _text.Append(text.Text);
-                        await SendAsync(new ResponseEvent("response.output_text.delta") { ItemId = _open!.Id, OutputIndex = _items.Count, ContentIndex = 0, Delta = text.Text }).ConfigureAwait(false);
+                        await WriteAsync(text.Text, logprobs).ConfigureAwait(false);
+                        logprobs = [];
                         break;
                     case TextReasoningContent { Text.Length: > 0 } thought:
                         await OpenAsync("reasoning").ConfigureAwait(false);
                         _text.Append(thought.Text);
-                        await SendAsync(new ResponseEvent("response.reasoning_text.delta") { ItemId = _open!.Id, OutputIndex = _items.Count, ContentIndex = 0, Delta = thought.Text }).ConfigureAwait(false);
+                        await SendAsync(PartEvent("response.reasoning_text.delta") with { Delta = thought.Text }).ConfigureAwait(false);
                         break;
                     case FunctionCallContent { RawRepresentation: CallDelta }:
                         await EndCallAsync(isWhole: true).ConfigureAwait(false);
@@ -74,7 +78,14 @@ internal static class Responses
                 }
             }
 
-            _finish = update.FinishReason ?? _finish;
+            if (update.FinishReason is { } reason)
+            {
+                _finish = reason;
+                if (logprobs.Length > 0 && _open?.Type == "message")
+                {
+                    await WriteAsync("", logprobs).ConfigureAwait(false);  // the last tokens completed no text
+                }
+            }
         }
 
         public async Task FinishAsync()
@@ -89,7 +100,8 @@ internal static class Responses
                 Status = isCut ? "incomplete" : "completed",
                 IncompleteDetails = isCut ? new IncompleteDetails("max_output_tokens") : null,
                 Output = [.. _items],
-                Usage = new ResponseUsage(input, new PromptTokensDetails(_usage.CachedInputTokenCount ?? 0), output, new CompletionTokensDetails(_usage.ReasoningTokenCount ?? 0), input + output),
+                Usage = new ResponseUsage(
+                    input, new PromptTokensDetails(_usage.CachedInputTokenCount ?? 0), output, new CompletionTokensDetails(_usage.ReasoningTokenCount ?? 0), input + output),
             };
             if (isStream)
             {
@@ -101,11 +113,25 @@ internal static class Responses
             }
         }
 
+        // Ends a stream: the error, then the response with the output so far.
+        private async Task FailAsync(ApiException error)
+        {
+            _cancellation = request.Http.RequestAborted;  // the request's own may be why it failed
+            await CloseAsync(isWhole: false).ConfigureAwait(false);
+            var detail = new ErrorDetail(error.Message, error.Type, error.Param, error.Code);
+            var item = new ResponseErrorEvent("error", _sequence++, error.Code, error.Message, error.Param, detail);
+            await _stream!.SendAsync(item, ServerJson.Text.ResponseErrorEvent, item.Type, _cancellation).ConfigureAwait(false);
+            string code = error.Status >= StatusCodes.Status500InternalServerError ? "server_error" : "invalid_prompt";
+            ResponseView failed = head with { Status = "failed", Error = new ResponseError(code, error.Message), Output = [.. _items] };
+            await SendAsync(new ResponseEvent("response.failed") { Response = failed }).ConfigureAwait(false);
+        }
+
         private async Task StartAsync()
         {
             if (isStream && _stream is null)
             {
                 _stream = EventStream.Start(request.Http.Response);
+                request.FailStream = FailAsync;
                 await SendAsync(new ResponseEvent("response.created") { Response = head }).ConfigureAwait(false);
                 await SendAsync(new ResponseEvent("response.in_progress") { Response = head }).ConfigureAwait(false);
             }
@@ -120,9 +146,15 @@ internal static class Responses
 
             await CloseAsync().ConfigureAwait(false);
             bool isMessage = type == "message";
-            _open = new OutputItem(type, $"{(isMessage ? "msg" : "rs")}_{Guid.NewGuid():N}") { Status = "in_progress", Role = isMessage ? "assistant" : null, Content = [], Summary = isMessage ? null : [] };
+            _open = new OutputItem(type, $"{(isMessage ? "msg" : "rs")}_{Guid.NewGuid():N}")
+            {
+                Status = "in_progress",
+                Role = isMessage ? "assistant" : null,
+                Content = [],
+                Summary = isMessage ? null : [],
+            };
             await SendAsync(new ResponseEvent("response.output_item.added") { OutputIndex = _items.Count, Item = _open }).ConfigureAwait(false);
-            await SendAsync(new ResponseEvent("response.content_part.added") { ItemId = _open.Id, OutputIndex = _items.Count, ContentIndex = 0, Part = Part("") }).ConfigureAwait(false);
+            await SendAsync(PartEvent("response.content_part.added") with { Part = Part("") }).ConfigureAwait(false);
         }
 
         private async Task CloseAsync(bool isWhole = true)
@@ -140,13 +172,15 @@ internal static class Responses
 
             string text = _text.ToString();
             OutputItem item = _open with { Status = isWhole ? "completed" : "incomplete", Content = [Part(text)] };
-            string done = _open.Type == "message" ? "response.output_text.done" : "response.reasoning_text.done";
-            await SendAsync(new ResponseEvent(done) { ItemId = item.Id, OutputIndex = _items.Count, ContentIndex = 0, Text = text }).ConfigureAwait(false);
-            await SendAsync(new ResponseEvent("response.content_part.done") { ItemId = item.Id, OutputIndex = _items.Count, ContentIndex = 0, Part = Part(text) }).ConfigureAwait(false);
+            bool isMessage = _open.Type == "message";
+            ResponseEvent done = PartEvent(isMessage ? "response.output_text.done" : "response.reasoning_text.done");
+            await SendAsync(done with { Text = text, Logprobs = isMessage ? [.. _logprobs] : null }).ConfigureAwait(false);
+            await SendAsync(PartEvent("response.content_part.done") with { Part = Part(text) }).ConfigureAwait(false);
             await SendAsync(new ResponseEvent("response.output_item.done") { OutputIndex = _items.Count, Item = item }).ConfigureAwait(false);
             _items.Add(item);
             _open = null;
             _text.Clear();
+            _logprobs.Clear();
         }
 
         private async Task BeginCallAsync(string id, string name)
@@ -159,74 +193,38 @@ internal static class Responses
         private async Task ContinueCallAsync(string arguments)
         {
             _text.Append(arguments);
-            await SendAsync(new ResponseEvent("response.function_call_arguments.delta") { ItemId = _open!.Id, OutputIndex = _items.Count, Delta = arguments }).ConfigureAwait(false);
+            await SendAsync(ItemEvent("response.function_call_arguments.delta") with { Delta = arguments }).ConfigureAwait(false);
         }
 
         private async Task EndCallAsync(bool isWhole)
         {
             OutputItem item = _open! with { Status = isWhole ? "completed" : "incomplete", Arguments = _text.ToString() };
-            await SendAsync(new ResponseEvent("response.function_call_arguments.done") { ItemId = item.Id, OutputIndex = _items.Count, Name = item.Name, Arguments = item.Arguments }).ConfigureAwait(false);
+            await SendAsync(ItemEvent("response.function_call_arguments.done") with { Name = item.Name, Arguments = item.Arguments }).ConfigureAwait(false);
             await SendAsync(new ResponseEvent("response.output_item.done") { OutputIndex = _items.Count, Item = item }).ConfigureAwait(false);
             _items.Add(item);
             _open = null;
             _text.Clear();
         }
 
-        private OutputPart Part(string text) => _open!.Type == "message" ? new OutputPart("output_text", text, []) : new OutputPart("reasoning_text", text, null);
+        private async Task WriteAsync(string text, LogprobView[] logprobs)
+        {
+            _text.Append(text);
+            _logprobs.AddRange(logprobs);
+            await SendAsync(PartEvent("response.output_text.delta") with { Delta = text, Logprobs = logprobs }).ConfigureAwait(false);
+        }
 
-        private Task SendAsync(ResponseEvent item) =>
-            _stream is null ? Task.CompletedTask : _stream.SendAsync(item with { SequenceNumber = _sequence++ }, ServerJson.Text.ResponseEvent, item.Type, request.Cancellation);
+        private OutputPart Part(string text) => _open!.Type == "message"
+            ? new OutputPart("output_text", text, [], [.. _logprobs])
+            : new OutputPart("reasoning_text", text, null, null);
+
+        // An event of the open item.
+        private ResponseEvent ItemEvent(string type) => new(type) { ItemId = _open!.Id, OutputIndex = _items.Count };
+
+        // An event of the open item's only part.
+        private ResponseEvent PartEvent(string type) => ItemEvent(type) with { ContentIndex = 0 };
+
+        private Task SendAsync(ResponseEvent item) => _stream is null
+            ? Task.CompletedTask
+            : _stream.SendAsync(item with { SequenceNumber = _sequence++ }, ServerJson.Text.ResponseEvent, item.Type, _cancellation);
     }
-}
-
-internal sealed record ResponseView(
-    string Id, string Object, long CreatedAt, string Status, string Model, OutputItem[] Output, ResponseUsage? Usage, IncompleteDetails? IncompleteDetails,
-    bool ParallelToolCalls, string ToolChoice, JsonElement[] Tools);
-
-internal sealed record IncompleteDetails(string Reason);
-
-internal sealed record ResponseUsage(long InputTokens, PromptTokensDetails InputTokensDetails, long OutputTokens, CompletionTokensDetails OutputTokensDetails, long TotalTokens);
-
-internal sealed record OutputItem(string Type, string Id)
-{
-    public string? Status { get; init; }
-
-    public string? Role { get; init; }
-
-    public OutputPart[]? Content { get; init; }
-
-    public OutputPart[]? Summary { get; init; }
-
-    public string? CallId { get; init; }
-
-    public string? Name { get; init; }
-
-    public string? Arguments { get; init; }
-}
-
-internal sealed record OutputPart(string Type, string Text, string[]? Annotations);
-
-internal sealed record ResponseEvent(string Type)
-{
-    public int SequenceNumber { get; init; }
-
-    public ResponseView? Response { get; init; }
-
-    public int? OutputIndex { get; init; }
-
-    public int? ContentIndex { get; init; }
-
-    public string? ItemId { get; init; }
-
-    public OutputItem? Item { get; init; }
-
-    public OutputPart? Part { get; init; }
-
-    public string? Delta { get; init; }
-
-    public string? Text { get; init; }
-
-    public string? Name { get; init; }
-
-    public string? Arguments { get; init; }
 }

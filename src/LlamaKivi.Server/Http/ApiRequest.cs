@@ -15,6 +15,9 @@ internal sealed class ApiRequest(HttpContext http, ServerState server, Cancellat
 
     public CancellationToken Cancellation => cancellation;
 
+    /// <summary>Ends a stream that failed; null: with the error as its last event.</summary>
+    public Func<ApiException, Task>? FailStream { get; set; }
+
     /// <summary>Key of the prefixes that the request shares where the engine isolates them: its API key with its <c>prompt_cache_key</c>; null: the common key.</summary>
     public string? PrefixKey(JsonFields body)
     {

@@ -30,6 +30,7 @@ internal sealed partial class Gate(ServerState server, ILogger logger)
         int running = Interlocked.Increment(ref _running);
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(http.RequestAborted, server.Drained);
         stop.CancelAfter(server.Options.RequestTimeout);
+        var request = new ApiRequest(http, server, stop.Token);
         try
         {
             if (!isOpen)
@@ -48,7 +49,7 @@ internal sealed partial class Gate(ServerState server, ILogger logger)
                 }
             }
 
-            await handle(new ApiRequest(http, server, stop.Token)).ConfigureAwait(false);
+            await handle(request).ConfigureAwait(false);
         }
         catch (Exception) when (http.RequestAborted.IsCancellationRequested)
         {
@@ -56,7 +57,7 @@ internal sealed partial class Gate(ServerState server, ILogger logger)
         }
         catch (Exception e)
         {
-            await FailAsync(http, Explain(e, field, shape, stop.Token), shape).ConfigureAwait(false);
+            await FailAsync(request, Explain(e, field, shape, stop.Token), shape).ConfigureAwait(false);
         }
         finally
         {
@@ -82,13 +83,14 @@ internal sealed partial class Gate(ServerState server, ILogger logger)
         return api;
     }
 
-    private static async Task FailAsync(HttpContext http, ApiException error, ErrorShape shape)
+    private static async Task FailAsync(ApiRequest request, ApiException error, ErrorShape shape)
     {
+        HttpContext http = request.Http;
         HttpResponse response = http.Response;
         if (response.HasStarted)
         {
             // Only event streams start before they are complete.
-            await EventStream.WriteErrorAsync(response, error, shape).ConfigureAwait(false);
+            await (request.FailStream?.Invoke(error) ?? EventStream.WriteErrorAsync(response, error, shape)).ConfigureAwait(false);
             return;
         }
 

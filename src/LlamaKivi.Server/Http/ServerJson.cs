@@ -25,6 +25,7 @@ namespace LlamaKivi.Server;
 [JsonSerializable(typeof(TokenCount))]
 [JsonSerializable(typeof(ResponseView))]
 [JsonSerializable(typeof(ResponseEvent))]
+[JsonSerializable(typeof(ResponseErrorEvent))]
 [JsonSerializable(typeof(SlotView[]))]
 [JsonSerializable(typeof(SlotActionView))]
 [JsonSerializable(typeof(float[]))]
