@@ -207,6 +207,28 @@ public sealed class ResponsesClientTests(SharedServer shared) : IClassFixture<Sh
     }
 
     [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_required_call_is_written_by_the_model(bool named)
+    {
+        const string Template = "{% for t in tools %}{{ t | tojson }}{% endfor %}{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+            + "{# <tool_call>{\"name\": <function-name>, \"arguments\": <args-json-object>}</tool_call> #}{{ '<tool_call>' if false }}";
+        await using TestServer server = await TestServer.StartAsync(
+            engine: options => options.MetadataOverrides = [new Abstractions.MetadataOverride("tokenizer.chat_template", Template)]);
+        CreateResponseOptions options = Story(300);
+        options.Tools.Add(ResponseTool.CreateFunctionTool(
+            "animal", BinaryData.FromString("""{"type":"object","properties":{"name":{"enum":["cat","dog"]}},"required":["name"],"additionalProperties":false}"""), strictModeEnabled: true));
+        options.Tools.Add(Weather);
+        options.ToolChoice = named ? ResponseToolChoice.CreateFunctionChoice("animal") : ResponseToolChoice.CreateRequiredChoice();
+        options.ParallelToolCallsEnabled = false;
+        ResponseResult answer = await Client(server).CreateResponseAsync(options);
+        FunctionCallResponseItem call = Assert.IsType<FunctionCallResponseItem>(Assert.Single(answer.OutputItems));
+        JsonElement arguments = JsonElement.Parse(call.FunctionArguments.ToString());
+        Assert.Contains(call.FunctionName, named ? ["animal"] : new[] { "animal", "weather" });
+        Assert.True(arguments.TryGetProperty(call.FunctionName == "animal" ? "name" : "city", out _), arguments.ToString());
+    }
+
+    [Theory]
     [InlineData(true, 2)]
     [InlineData(false, 1)]
     public async Task Calls_are_as_many_as_allowed(bool parallel, int count)
