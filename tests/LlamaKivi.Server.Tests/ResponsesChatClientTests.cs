@@ -118,7 +118,7 @@ public sealed class ResponsesChatClientTests(SharedServer shared) : IClassFixtur
         await Server.IdleAsync();
     }
 
-    private static IChatClient Chat(TestServer server) => ResponsesClientTests.Client(server).AsIChatClient(ResponsesClientTests.Model);
+    private static IChatClient Chat(TestServer server) => ResponsesCalls.Client(server).AsIChatClient(ResponsesCalls.Model);
 
     private sealed record Animal(string Name, [property: System.ComponentModel.DataAnnotations.Range(0, 9)] int Legs);
 }
