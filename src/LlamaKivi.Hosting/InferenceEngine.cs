@@ -70,7 +70,10 @@ public sealed partial class InferenceEngine : BackgroundService
                 Native.CacheUsage usage = now?.Usage ?? default;
                 TimeSpan? lastStep = _lastStep == 0 ? null : Stopwatch.GetElapsedTime(_lastStep);
                 return new EngineStatus(_state, _waiting.Count, now?.Running ?? 0, now?.Preempted ?? 0, usage.Tokens, usage.Capacity,
-                    usage.QuantizedBytes, usage.ExactBytes, usage.F16Bytes, lastStep);
+                    usage.QuantizedBytes, usage.ExactBytes, usage.F16Bytes, lastStep)
+                {
+                    CacheFree = now?.Free ?? 0,
+                };
             }
         }
     }
