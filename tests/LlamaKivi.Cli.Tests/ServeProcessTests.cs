@@ -91,7 +91,6 @@ public sealed partial class ServeProcessTests(ServeProcessTests.SharedServer sha
     [InlineData("which is no folder", "--models", "/none")]
     [InlineData("which is no folder", "--slot-save-path", "/none")]
     [InlineData("--kv-memory is 12x; it must be a whole number of bytes", "--kv-memory", "12x")]
-    [InlineData("--models-max is 0", "--models", ".", "--models-max", "0")]
     public async Task Options_that_do_not_fit_are_refused(string message, params string[] options)
     {
         CommandLine.Result result = await CommandLine.RunAsync(["serve", "--port", "0", .. options]);
