@@ -33,15 +33,17 @@ internal static class ServeCommand
             await app.StartAsync(cancellationToken).ConfigureAwait(false);
             Console.Out.WriteLine($"llama-kivi: listening on {string.Join(", ", app.Urls)}");
             Task stopped = app.WaitForShutdownAsync(cancellationToken);
-            if (engine is null || await Task.WhenAny(stopped, engine.WaitUntilReadyAsync(CancellationToken.None)).ConfigureAwait(false) is { IsFaulted: false })
+            if (engine is not null)
             {
-                await stopped.ConfigureAwait(false);
+                await Task.WhenAny(stopped, engine.WaitUntilReadyAsync(CancellationToken.None)).ConfigureAwait(false);
             }
 
             if (engine?.Status.State == EngineState.Failed)
             {
                 await engine.WaitUntilReadyAsync(CancellationToken.None).ConfigureAwait(false);  // throws the reason
             }
+
+            await stopped.ConfigureAwait(false);
         }
 
         return ExitCode.Ok;

@@ -14,7 +14,15 @@ internal sealed partial class FolderModels
     // The model has a lease for the request, unless that has gone.
     private async Task<FolderModel> LoadAsync(string path, LoadWait wait)
     {
-        await _turn.WaitAsync().ConfigureAwait(false);
+        try
+        {
+            await _turn.WaitAsync(_draining.Token).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException)
+        {
+            throw ApiException.Draining();
+        }
+
         try
         {
             lock (_gate)

@@ -16,6 +16,7 @@ internal sealed partial class FolderModels : ModelCatalog, IAsyncDisposable
     private readonly Lock _gate = new();
     private readonly SemaphoreSlim _turn = new(1, 1);  // of loads and unloads
     private readonly Dictionary<string, FolderModel> _models = new(StringComparer.OrdinalIgnoreCase);  // in memory or loading
+    private readonly CancellationTokenSource _draining = new();
     private volatile bool _stopped;
 
     /// <summary>Serves a folder.</summary>
@@ -29,6 +30,8 @@ internal sealed partial class FolderModels : ModelCatalog, IAsyncDisposable
     public LlamaKiviServerOptions Server { get; set; } = new();
 
     public override IReadOnlyList<ModelEntry> Entries => [.. _folder.Files().Select(file => new ModelEntry(Name(file), Created(file), State(Name(file))))];
+
+    public override IEnumerable<CancellationToken> Draining => [_draining.Token];
 
     public override IReadOnlyList<ServedModel> Loaded
     {
@@ -90,7 +93,7 @@ internal sealed partial class FolderModels : ModelCatalog, IAsyncDisposable
     /// <summary>Unloads the models that no request used for a time.</summary>
     public async Task UnloadIdleAsync(TimeSpan time)
     {
-        await _turn.WaitAsync().ConfigureAwait(false);
+        await _turn.WaitAsync(CancellationToken.None).ConfigureAwait(false);
         try
         {
             while (Oldest(time) is { } idle)
@@ -104,14 +107,17 @@ internal sealed partial class FolderModels : ModelCatalog, IAsyncDisposable
         }
     }
 
-    /// <summary>Refuses further requests and unloads all models; running requests have the engines' time to finish.</summary>
+    /// <summary>Refuses further requests; running ones have the engines' time to finish, in all models at once. Loads under way fail. The models stay in memory.</summary>
+    /// <param name="cancellationToken">Ends the wait.</param>
+    public async Task DrainAsync(CancellationToken cancellationToken) =>
+        await Task.WhenAll((await RefuseAsync().ConfigureAwait(false)).Select(model => model.Served.Engine.DrainAsync(cancellationToken))).ConfigureAwait(false);
+
+    /// <summary>Drains and unloads all models.</summary>
     public async Task StopAsync()
     {
-        FolderModel[] models;
+        FolderModel[] models = await RefuseAsync().ConfigureAwait(false);
         lock (_gate)
         {
-            _stopped = true;
-            models = [.. _models.Values];
             _models.Clear();
         }
 
@@ -123,6 +129,21 @@ internal sealed partial class FolderModels : ModelCatalog, IAsyncDisposable
     {
         await StopAsync().ConfigureAwait(false);
         _turn.Dispose();
+        _draining.Dispose();
+    }
+
+    // Returns the models in memory; no others are loaded.
+    private async Task<FolderModel[]> RefuseAsync()
+    {
+        FolderModel[] models;
+        lock (_gate)
+        {
+            _stopped = true;
+            models = [.. _models.Values];
+        }
+
+        await _draining.CancelAsync().ConfigureAwait(false);
+        return models;
     }
 
     private static string Name(string path) => Path.GetFileNameWithoutExtension(path);

@@ -15,6 +15,9 @@ internal abstract class ModelCatalog
     /// <summary>ok, loading, failed or stopped.</summary>
     public abstract string Status { get; }
 
+    /// <summary>Tokens of which one is cancelled when the models begin to drain.</summary>
+    public abstract IEnumerable<CancellationToken> Draining { get; }
+
     /// <summary>A model in memory; null: none of that name.</summary>
     /// <param name="name">The model's name; null or empty: the first.</param>
     public virtual ServedModel? Find(string? name) => Find(Loaded, name);
@@ -104,6 +107,8 @@ internal sealed class RegisteredModels : ModelCatalog
         }
     }
 
+    public override IEnumerable<CancellationToken> Draining => _models.Select(model => model.Engine.Draining);
+
     public override ServedModel? Find(string? name) => string.IsNullOrEmpty(name) ? base.Find(name)
         : Loaded.FirstOrDefault(model => model.Engine == _byKey(name)) ?? base.Find(name);
 
@@ -123,7 +128,7 @@ internal sealed class RegisteredModels : ModelCatalog
             {
                 case EngineState.Failed:
                     throw new ApiException(StatusCodes.Status503ServiceUnavailable, "The model could not be loaded; the server's log says why.", code: "model_failed");
-                case EngineState.Stopped:
+                case EngineState.Draining or EngineState.Stopped:
                     throw ApiException.Draining();
             }
 
