@@ -26,7 +26,7 @@ internal sealed class SharedOptions
     public Option[] All { get; }
 
     /// <summary>Reads the options from the command line, and those not given there from the environment.</summary>
-    /// <exception cref="UsageException">A variable's value is not valid; the message names the variable.</exception>
+    /// <exception cref="UsageException">An argument is empty, or a variable's value is not valid; the message names the option or the variable.</exception>
     public ParseResult Read(ParseResult parsed)
     {
         var arguments = new List<string>();
@@ -34,6 +34,11 @@ internal sealed class SharedOptions
         {
             if (parsed.GetResult(option) is { Implicit: false } given)
             {
+                if (given.Tokens.Any(token => string.IsNullOrWhiteSpace(token.Value)))
+                {
+                    throw Empty(option);
+                }
+
                 arguments.AddRange(given.Tokens.Count == 0 ? [option.Name] : given.Tokens.Select(token => $"{option.Name}={token.Value}"));
             }
             else if (Environment.GetEnvironmentVariable(variable) is { Length: > 0 } value)
@@ -50,6 +55,9 @@ internal sealed class SharedOptions
 
         return _command.Parse(arguments);
     }
+
+    /// <summary>The error of an argument without a value, most likely a script's mistake.</summary>
+    public static UsageException Empty(Option option) => new($"{option.Name} is empty; give a value, or leave it out");
 
     // LLAMA_ARG_KV_GROUP for --kv-group.
     private static string Variable(Option option) =>

@@ -10,10 +10,17 @@ internal sealed class EngineContexts<T>(InferenceEngine engine, Func<LLamaWeight
     private T? _value;
     private bool _disposed;
 
-    /// <summary>Waits for the model and returns the owner of the context.</summary>
-    public async Task<T> GetAsync(CancellationToken cancellationToken)
+    /// <summary>Waits for the model and uses the owner of the context; an engine that stops waits for the end.</summary>
+    /// <exception cref="EngineBusyException">The engine is stopping.</exception>
+    public async Task<TResult> UseAsync<TResult>(Func<T, Task<TResult>> use, CancellationToken cancellationToken)
     {
         LLamaWeights weights = await engine.WaitUntilReadyAsync(cancellationToken).ConfigureAwait(false);
+        using IDisposable inUse = engine.BeginUse();
+        return await use(Get(weights)).ConfigureAwait(false);
+    }
+
+    private T Get(LLamaWeights weights)
+    {
         lock (_gate)
         {
             return _disposed ? throw InferenceEngine.Stopping() : _value ??= create(weights);

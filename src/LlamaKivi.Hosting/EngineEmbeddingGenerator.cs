@@ -5,12 +5,9 @@ namespace LlamaKivi.Hosting;
 /// <summary>Embeddings of an engine's model, in a context of its own; texts are processed one at a time.</summary>
 internal sealed class EngineEmbeddingGenerator(InferenceEngine engine, EngineContexts<LLamaEmbedder> embedder) : IEmbeddingGenerator<string, Embedding<float>>
 {
-    public async Task<GeneratedEmbeddings<Embedding<float>>> GenerateAsync(
-        IEnumerable<string> values, EmbeddingGenerationOptions? options = null, CancellationToken cancellationToken = default)
-    {
-        LLamaEmbedder generator = await embedder.GetAsync(cancellationToken).ConfigureAwait(false);
-        return await generator.GenerateAsync(values, options, cancellationToken).ConfigureAwait(false);
-    }
+    public Task<GeneratedEmbeddings<Embedding<float>>> GenerateAsync(
+        IEnumerable<string> values, EmbeddingGenerationOptions? options = null, CancellationToken cancellationToken = default) =>
+        embedder.UseAsync(generator => generator.GenerateAsync(values, options, cancellationToken), cancellationToken);
 
     public object? GetService(Type serviceType, object? serviceKey = null)
     {

@@ -66,7 +66,9 @@ internal sealed class EngineMetrics : IDisposable
         Gauge("llamakivi.requests.waiting", "{request}", "Requests in the queue", now => now.Waiting);
         Gauge("llamakivi.requests.running", "{request}", "Requests with a sequence", now => now.Running);
         Gauge("llamakivi.requests.preempted", "{request}", "Requests whose sequence is in host memory", now => now.Preempted);
-        Gauge("llamakivi.cache.tokens", "{token}", "Tokens in the KV cache", now => now.CacheTokens);
+        Gauge("llamakivi.cache.tokens", "{token}", "Tokens in the KV cache; one that sequences share counts for each", now => now.CacheTokens);
+        Gauge("llamakivi.cache.used", "{token}", "Used capacity of the KV cache; a token that sequences share counts once", now => now.CacheCapacity - now.CacheFree);
+        Gauge("llamakivi.cache.free", "{token}", "Free capacity of the KV cache", now => now.CacheFree);
         Gauge("llamakivi.cache.capacity", "{token}", "Capacity of the KV cache", now => now.CacheCapacity);
         Gauge("llamakivi.cache.quantized", "By", "Bytes of quantized pages", now => now.QuantizedBytes);
         Gauge("llamakivi.cache.exact", "By", "Bytes of rings (f16 or q8_0), sinks and pages of floats", now => now.ExactBytes);

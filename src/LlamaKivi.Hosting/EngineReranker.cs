@@ -18,12 +18,9 @@ public sealed class EngineReranker
     /// <returns>Scores, [documents].</returns>
     /// <exception cref="UnsupportedModelException">The model has no reranking head.</exception>
     /// <exception cref="ContextOverflowException">Query and document together have more tokens than <see cref="InferenceEngineOptions.EmbeddingContextSize"/>.</exception>
-    public async Task<IReadOnlyList<float>> GetRelevanceScores(
-        string input, IReadOnlyList<string> documents, bool normalize = false, CancellationToken cancellationToken = default)
-    {
-        LLamaReranker reranker = await _reranker.GetAsync(cancellationToken).ConfigureAwait(false);
-        return await reranker.GetRelevanceScores(input, documents, normalize, cancellationToken).ConfigureAwait(false);
-    }
+    public Task<IReadOnlyList<float>> GetRelevanceScores(
+        string input, IReadOnlyList<string> documents, bool normalize = false, CancellationToken cancellationToken = default) =>
+        _reranker.UseAsync(reranker => reranker.GetRelevanceScores(input, documents, normalize, cancellationToken), cancellationToken);
 
     /// <summary>Scores one document and counts the decoded tokens.</summary>
     /// <inheritdoc cref="GetRelevanceScores"/>
@@ -32,10 +29,7 @@ public sealed class EngineReranker
     /// <param name="normalize">Whether to apply the logistic function.</param>
     /// <param name="cancellationToken">Cancels the computation.</param>
     /// <returns>The score and the number of decoded tokens.</returns>
-    public async Task<(float Score, int Tokens)> GetRelevanceScoreWithTokenCount(
-        string input, string document, bool normalize = false, CancellationToken cancellationToken = default)
-    {
-        LLamaReranker reranker = await _reranker.GetAsync(cancellationToken).ConfigureAwait(false);
-        return await reranker.GetRelevanceScoreWithTokenCount(input, document, normalize, cancellationToken).ConfigureAwait(false);
-    }
+    public Task<(float Score, int Tokens)> GetRelevanceScoreWithTokenCount(
+        string input, string document, bool normalize = false, CancellationToken cancellationToken = default) =>
+        _reranker.UseAsync(reranker => reranker.GetRelevanceScoreWithTokenCount(input, document, normalize, cancellationToken), cancellationToken);
 }

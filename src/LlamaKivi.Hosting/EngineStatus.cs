@@ -5,7 +5,7 @@ namespace LlamaKivi.Hosting;
 /// <param name="Waiting">Requests in the queue.</param>
 /// <param name="Running">Requests with a sequence.</param>
 /// <param name="Preempted">Requests whose sequence is in host memory until the cache has room.</param>
-/// <param name="CacheTokens">Tokens in the KV cache, prefixes included.</param>
+/// <param name="CacheTokens">Tokens in the KV cache, prefixes included; one that sequences share counts for each.</param>
 /// <param name="CacheCapacity">Capacity of the KV cache in tokens.</param>
 /// <param name="QuantizedBytes">Bytes of quantized pages.</param>
 /// <param name="ExactBytes">Bytes of rings (f16 or q8_0), sinks and pages of floats.</param>
@@ -21,7 +21,11 @@ public sealed record EngineStatus(
     long QuantizedBytes,
     long ExactBytes,
     long F16Bytes,
-    TimeSpan? LastStep);
+    TimeSpan? LastStep)
+{
+    /// <summary>Free capacity of the KV cache in tokens; unlike in <see cref="CacheTokens"/>, tokens that sequences share count once.</summary>
+    public long CacheFree { get; init; }
+}
 
 /// <summary>Whether an engine serves requests.</summary>
 public enum EngineState

@@ -16,19 +16,16 @@ public sealed partial class InferenceEngine
     {
         while (!stoppingToken.IsCancellationRequested)
         {
+            if (_drainEnded)
+            {
+                _scheduler!.FailAll(Stopping());
+            }
+
             RunPending();
             StartWaiting();
             if (!_scheduler!.HasWork)
             {
-                lock (_gate)
-                {
-                    _lastStep = 0;
-                    if (_state == EngineState.Draining && _waiting.Count == 0)
-                    {
-                        return;
-                    }
-                }
-
+                RecordIdle();
                 await _work.WaitAsync(stoppingToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
                 continue;
             }
@@ -223,21 +220,6 @@ public sealed partial class InferenceEngine
         {
             return _waiting.Remove(call);
         }
-    }
-
-    // Returns whether the model is still loading.
-    private bool Drain()
-    {
-        bool loading;
-        lock (_gate)
-        {
-            loading = _state == EngineState.Loading;
-            _state = _state is EngineState.Ready or EngineState.Loading ? EngineState.Draining : _state;
-        }
-
-        RefuseWaiting(Stopping());
-        Wake();
-        return loading;
     }
 
     private void RefuseWaiting(Exception error)

@@ -48,6 +48,7 @@ public sealed partial class InferenceEngine : BackgroundService
         }
 
         _options = options;
+        Draining = _draining.Token;
         _logger = logger ?? Microsoft.Extensions.Logging.Abstractions.NullLogger<InferenceEngine>.Instance;
         _metrics = new EngineMetrics(meterFactory);
         _embedder = new EngineContexts<LLamaEmbedder>(this, weights => new LLamaEmbedder(weights, ForEmbeddings(weights), _logger));
@@ -70,7 +71,10 @@ public sealed partial class InferenceEngine : BackgroundService
                 Native.CacheUsage usage = now?.Usage ?? default;
                 TimeSpan? lastStep = _lastStep == 0 ? null : Stopwatch.GetElapsedTime(_lastStep);
                 return new EngineStatus(_state, _waiting.Count, now?.Running ?? 0, now?.Preempted ?? 0, usage.Tokens, usage.Capacity,
-                    usage.QuantizedBytes, usage.ExactBytes, usage.F16Bytes, lastStep);
+                    usage.QuantizedBytes, usage.ExactBytes, usage.F16Bytes, lastStep)
+                {
+                    CacheFree = now?.Free ?? 0,
+                };
             }
         }
     }
@@ -144,14 +148,7 @@ public sealed partial class InferenceEngine : BackgroundService
     /// <param name="cancellationToken">Ends the wait.</param>
     public override async Task StopAsync(CancellationToken cancellationToken)
     {
-        bool loading = Drain();
-        if (!loading && ExecuteTask is { IsCompleted: false } running)
-        {
-            using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-            limit.CancelAfter(_options.DrainTimeout);
-            await Task.WhenAny(running, Task.Delay(Timeout.Infinite, limit.Token)).ConfigureAwait(false);
-        }
-
+        await DrainAsync(cancellationToken).ConfigureAwait(false);
         await base.StopAsync(cancellationToken).ConfigureAwait(false);
         if (ExecuteTask is null or { IsCompleted: true })
         {
@@ -161,8 +158,6 @@ public sealed partial class InferenceEngine : BackgroundService
                 _state = _state == EngineState.Failed ? _state : EngineState.Stopped;
             }
         }
-
-        _loaded.TrySetException(Stopping());
     }
 
     /// <summary>Stops the engine at once and frees the model.</summary>
@@ -172,15 +167,23 @@ public sealed partial class InferenceEngine : BackgroundService
         lock (_gate)
         {
             _state = _state == EngineState.Loading ? EngineState.Stopped : _state;
+            _drain ??= Task.CompletedTask;
         }
 
         _loaded.TrySetException(Stopping());
+        _draining.Dispose();
         _metrics.Dispose();
     }
 
     /// <inheritdoc/>
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
+        if (IsDraining)
+        {
+            LoadEnded(Stopping(), stopped: true);
+            return;
+        }
+
         LLamaWeights? weights = null;
         try
         {
@@ -221,6 +224,7 @@ public sealed partial class InferenceEngine : BackgroundService
 
                 _scheduler.FailAll(Stopping());
                 RefuseWaiting(Stopping());
+                _idle.TrySetResult();
                 RefusePending(Stopping());
                 _embedder.Dispose();
                 _reranker.Dispose();

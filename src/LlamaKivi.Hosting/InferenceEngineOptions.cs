@@ -21,7 +21,10 @@ public record InferenceEngineOptions : ModelParams
     /// <summary>Time without a completed step, while requests are running, after which the engine is unhealthy.</summary>
     public TimeSpan StallTimeout { get; set; } = TimeSpan.FromSeconds(30);
 
-    /// <summary>Time that running requests have to finish when the host stops; the rest are cancelled.</summary>
+    /// <summary>
+    /// Time that running requests have to finish when the host stops; the rest end with <see cref="EngineBusyException"/>.
+    /// The host's own limit, <c>HostOptions.ShutdownTimeout</c>, must be longer.
+    /// </summary>
     public TimeSpan DrainTimeout { get; set; } = TimeSpan.FromSeconds(20);
 
     /// <summary>

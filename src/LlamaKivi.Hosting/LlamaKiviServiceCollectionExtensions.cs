@@ -64,6 +64,7 @@ public static class LlamaKiviServiceCollectionExtensions
         options.ValidateOnStart();
         services.AddSingleton<IValidateOptions<InferenceEngineOptions>>(new InferenceEngineOptionsValidator(key, section?.Path));
         services.AddMetrics();
+        services.TryAddSingleton<EngineGroup>();
         if (key is null)
         {
             services.TryAddSingleton(provider => Create(provider, null));
@@ -84,8 +85,17 @@ public static class LlamaKiviServiceCollectionExtensions
         return services;
     }
 
-    private static InferenceEngine Create(IServiceProvider provider, string? key) => new(
-        provider.GetRequiredService<IOptionsMonitor<InferenceEngineOptions>>().Get(key ?? Options.Options.DefaultName),
-        provider.GetService<ILogger<InferenceEngine>>(),
-        provider.GetService<IMeterFactory>());
+    private static InferenceEngine Create(IServiceProvider provider, string? key)
+    {
+        EngineGroup group = provider.GetRequiredService<EngineGroup>();
+        var engine = new InferenceEngine(
+            provider.GetRequiredService<IOptionsMonitor<InferenceEngineOptions>>().Get(key ?? Options.Options.DefaultName),
+            provider.GetService<ILogger<InferenceEngine>>(),
+            provider.GetService<IMeterFactory>())
+        {
+            Group = group,
+        };
+        group.Add(engine);
+        return engine;
+    }
 }

@@ -1,8 +1,37 @@
+using System.Diagnostics;
+using LlamaKivi.Exceptions;
+
 namespace LlamaKivi.Hosting;
 
 // Room in the cache: which calls start and which leave. Room is computed only after all logits have been sampled.
 internal sealed partial class Scheduler
 {
+    private static readonly TimeSpan FreeInterval = TimeSpan.FromMilliseconds(100);
+
+    private long _freeTokens;
+    private long _freeCounted;  // timestamp; 0: never
+
+    // Free capacity, for the status. The count of shared pages would slow every step, so the figure may be that of an earlier step while requests run.
+    // Called when all logits have been sampled: the count discards them.
+    private long FreeTokens()
+    {
+        if (!HasWork || _freeCounted == 0 || Stopwatch.GetElapsedTime(_freeCounted) >= FreeInterval)
+        {
+            try
+            {
+                _freeTokens = _executor.FreeTokens();
+            }
+            catch (RuntimeError)
+            {
+                _freeTokens = 0;  // a failed device takes no more tokens
+            }
+
+            _freeCounted = Stopwatch.GetTimestamp();
+        }
+
+        return _freeTokens;
+    }
+
     // While others run, the cache keeps room for them to grow. Prefixes are evicted for calls; the prefix that the call continues is evicted last.
     private bool HasRoom(GenerationCall call)
     {

@@ -39,7 +39,7 @@ internal sealed partial class Scheduler : IDisposable
         _room = new CacheRoom(_executor, options);
         _prefixes = new PrefixCache(_executor, options.PrefixCache, _running, _budget, metrics, _identity, logger);
         _slots = new EngineSlots(checked((int)options.SeqMax));
-        _status = new SchedulerStatus(0, 0, Context.KvCacheUsage, _slots.Status);
+        _status = new SchedulerStatus(0, 0, Context.KvCacheUsage, ContextSize, _slots.Status);
     }
 
     public LLamaContext Context => _executor.Context;
@@ -205,7 +205,7 @@ internal sealed partial class Scheduler : IDisposable
         _executor.Dispose();
     }
 
-    private void Publish() => Volatile.Write(ref _status, new SchedulerStatus(_running.Count, _preempted.Count, Context.KvCacheUsage, _slots.Status));
+    private void Publish() => Volatile.Write(ref _status, new SchedulerStatus(_running.Count, _preempted.Count, Context.KvCacheUsage, FreeTokens(), _slots.Status));
 
     // Every prefix of the KV cache occupies a sequence. A context has 256 sequences if its parameters do not ask for more.
     private static InferenceEngineOptions WithSequencesForPrefixes(InferenceEngineOptions options)

@@ -42,19 +42,21 @@ public sealed partial class ServeProcessTests(ServeProcessTests.SharedServer sha
     [InlineData(true)]
     public async Task Streams_finish_or_end_with_an_error_on_SIGTERM(bool isFolder)
     {
-        const int Drain = 2;
+        const int Drain = 4;
         File.CreateSymbolicLink(Path.Combine(_folder, Path.GetFileName(CommandLine.Model)), CommandLine.Model);
         await using Server server = await Server.StartAsync([.. isFolder ? ["--models", _folder] : Array.Empty<string>(), "-np", "8", "-c", "16384", "--drain", $"{Drain}"]);
         // Short streams that have few tokens left finish within the drain time, long ones do not.
         Stream[] streams = [.. Enumerable.Range(0, 12).Select(i => new Stream(server, i, tokens: i % 2 == 0 ? 40 : 8000))];
         Task[] readers = [.. streams.Select(stream => stream.ReadAsync())];
-        while (streams.Count(stream => stream.Pieces > 0) < 6 || !streams.Any(stream => stream.IsDone || (stream.Index % 2 == 0 && stream.Pieces >= 30)))
+        while (streams.Count(stream => stream.Pieces > 0) < 6 || !streams.Any(stream => stream.IsDone || (stream.Index % 2 == 0 && stream.Pieces >= 36)))
         {
             await Task.Delay(5);
         }
 
         var time = Stopwatch.StartNew();
         await server.SignalAsync("TERM");
+        await server.SignalAsync("TERM");  // impatience changes nothing
+        await AssertDrainingAsync(server.Http.BaseAddress!);
         await Task.WhenAll(readers).WaitAsync(TimeSpan.FromSeconds(60));
         int exit = await server.ExitAsync();
         Assert.True(time.Elapsed < TimeSpan.FromSeconds(Drain + 20), $"The server took {time.Elapsed} to stop.");
@@ -63,6 +65,39 @@ public sealed partial class ServeProcessTests(ServeProcessTests.SharedServer sha
         Assert.Contains(streams, stream => stream.IsDone);
         Assert.Contains(streams, stream => stream is { Error: "server_draining", Pieces: > 0 });
         await Assert.ThrowsAnyAsync<HttpRequestException>(() => server.Http.GetAsync("/health"));
+    }
+
+    // A client that connects after the signal.
+    private static async Task AssertDrainingAsync(Uri address)
+    {
+        while (await IsReadyAsync())
+        {
+            // The process has not handled the signal yet.
+        }
+
+        using var http = new HttpClient { BaseAddress = address };
+        using HttpResponseMessage health = await http.GetAsync("/health");
+        Assert.Equal((HttpStatusCode.ServiceUnavailable, """{"status":"draining"}"""), (health.StatusCode, await health.Content.ReadAsStringAsync()));
+        Assert.True(health.Headers.ConnectionClose);
+        using HttpResponseMessage refused = await http.PostAsync("/v1/completions", Json("""{"prompt":"Hello","max_tokens":1}"""));
+        JsonElement error = JsonElement.Parse(await refused.Content.ReadAsStringAsync()).GetProperty("error");
+        Assert.Equal((HttpStatusCode.ServiceUnavailable, "server_error", "server_draining"), (refused.StatusCode, error.GetProperty("type").GetString(), error.GetProperty("code").GetString()));
+
+        async Task<bool> IsReadyAsync()
+        {
+            using var first = new HttpClient { BaseAddress = address };
+            using HttpResponseMessage response = await first.GetAsync("/health");
+            return response.IsSuccessStatusCode;
+        }
+    }
+
+    [Fact]
+    public async Task A_server_whose_model_loads_stops_on_SIGTERM()
+    {
+        await using Server server = await Server.StartAsync(wait: false, "-c", "512");
+        await server.SignalAsync("TERM");
+        Assert.Equal(0, await server.ExitAsync());
+        Assert.DoesNotContain("   at ", await server.ErrorAsync(), StringComparison.Ordinal);
     }
 
     [Fact]
@@ -91,7 +126,6 @@ public sealed partial class ServeProcessTests(ServeProcessTests.SharedServer sha
     [InlineData("which is no folder", "--models", "/none")]
     [InlineData("which is no folder", "--slot-save-path", "/none")]
     [InlineData("--kv-memory is 12x; it must be a whole number of bytes", "--kv-memory", "12x")]
-    [InlineData("--models-max is 0", "--models", ".", "--models-max", "0")]
     public async Task Options_that_do_not_fit_are_refused(string message, params string[] options)
     {
         CommandLine.Result result = await CommandLine.RunAsync(["serve", "--port", "0", .. options]);
@@ -193,7 +227,9 @@ public sealed partial class ServeProcessTests(ServeProcessTests.SharedServer sha
 
         public HttpClient Http { get; }
 
-        public static async Task<Server> StartAsync(params string[] options)
+        public static Task<Server> StartAsync(params string[] options) => StartAsync(wait: true, options);
+
+        public static async Task<Server> StartAsync(bool wait, params string[] options)
         {
             Process process = CommandLine.Start("llama-kivi", ["serve", .. options.Contains("--models") ? Array.Empty<string>() : ["-m", CommandLine.Model], "--port", "0", "-ngl", "0", "-t", "2", .. options]);
             string address = "";
@@ -203,7 +239,7 @@ public sealed partial class ServeProcessTests(ServeProcessTests.SharedServer sha
             }
 
             var server = new Server(process, address);
-            while ((await server.Http.GetAsync("/health")).StatusCode != HttpStatusCode.OK)
+            while (wait && (await server.Http.GetAsync("/health")).StatusCode != HttpStatusCode.OK)
             {
                 await Task.Delay(20);
             }
@@ -225,6 +261,8 @@ public sealed partial class ServeProcessTests(ServeProcessTests.SharedServer sha
             using Process kill = Process.Start("kill", ["-" + signal, $"{_process.Id}"]);
             await kill.WaitForExitAsync();
         }
+
+        public Task<string> ErrorAsync() => _error;
 
         public async Task<int> ExitAsync()
         {

@@ -1,4 +1,5 @@
 using LlamaKivi.Common;
+using LlamaKivi.Native;
 using LlamaKivi.Sampling;
 
 namespace LlamaKivi.Hosting.Tests;
@@ -20,6 +21,13 @@ internal static class Engines
     }
 
     public static InferenceParams Greedy(int tokens) => new() { MaxTokens = tokens, SamplingPipeline = new GreedySamplingPipeline() };
+
+    /// <summary>Writes one token until the cache is full.</summary>
+    public static InferenceParams Endless() => new()
+    {
+        MaxTokens = -1,
+        SamplingPipeline = new DefaultSamplingPipeline { Temperature = 0, LogitBias = new Dictionary<LLamaToken, float> { [(LLamaToken)5] = 1000 } },
+    };
 
     public static async Task<string> TextAsync(this InferenceStream stream, CancellationToken cancellationToken = default)
     {

@@ -169,7 +169,7 @@ public sealed class InferenceEngineTests
     public async Task Stopping_ends_what_does_not_finish_in_time_with_an_error()
     {
         using InferenceEngine engine = await Engines.StartAsync(Engines.Options(contextSize: 60_000) with { DrainTimeout = TimeSpan.FromMilliseconds(100) });
-        Task<string> running = engine.InferAsync(Prompts[0], Endless()).TextAsync();
+        Task<string> running = engine.InferAsync(Prompts[0], Engines.Endless()).TextAsync();
         while (engine.Status.Running == 0)
         {
             await Task.Delay(1);
@@ -200,12 +200,6 @@ public sealed class InferenceEngineTests
             client.GetResponseAsync($"Count to {i}.", new ChatOptions { MaxOutputTokens = 16, Temperature = 0 })));
         Assert.All(responses, response => Assert.True(response.Usage!.OutputTokenCount > 0));
     }
-
-    private static Common.InferenceParams Endless() => new()
-    {
-        MaxTokens = -1,
-        SamplingPipeline = new Sampling.DefaultSamplingPipeline { Temperature = 0, LogitBias = new Dictionary<Native.LLamaToken, float> { [(Native.LLamaToken)5] = 1000 } },
-    };
 
     private static async Task IdleAsync(InferenceEngine engine)
     {

@@ -115,7 +115,7 @@ public sealed class MetricsTests
                 ends.Add(tags.ToArray().FirstOrDefault(tag => tag.Key == "error.type").Value);
             }
         });
-        using InferenceEngine engine = await StartAsync(new TestMeters(), listener, sequences: 1);
+        using InferenceEngine engine = await StartAsync(new TestMeters(), listener, options => options with { SeqMax = 1 });
         using var stop = new CancellationTokenSource();
         Task<string> running = engine.InferAsync("The cat sat on the mat", Engines.Greedy(300)).TextAsync();
         while (engine.Status.Running == 0)
@@ -136,11 +136,44 @@ public sealed class MetricsTests
         Assert.Equal(["cancelled", null], ends);
     }
 
-    private static async Task<InferenceEngine> StartAsync(TestMeters meters, MeterListener listener, uint sequences = 8)
+    [Fact]
+    public async Task Used_and_free_capacity_are_the_whole_and_count_shared_tokens_once()
+    {
+        const int Shared = 512;  // tokens, in whole pages
+        var gauges = new Dictionary<string, long>(StringComparer.Ordinal);
+        using var listener = new MeterListener { InstrumentPublished = (instrument, active) => active.EnableMeasurementEvents(instrument) };
+        listener.SetMeasurementEventCallback<long>((instrument, value, _, _) => gauges[instrument.Name] = value);
+        using InferenceEngine engine = await StartAsync(new TestMeters(), listener, options => options with { KvCache = Common.KvCacheParams.Parse("f16") });
+        Read();
+        Assert.Equal((0, 2048, 2048), (gauges["llamakivi.cache.used"], gauges["llamakivi.cache.free"], gauges["llamakivi.cache.capacity"]));
+        for (int i = 0; i < 3; i++)
+        {
+            int[] prompt = [.. Enumerable.Range(0, Shared).Select(token => 300 + token), 900 + i, 901 + i];
+            await engine.InferAsync(prompt, Engines.Greedy(1), CancellationToken.None).TextAsync();
+        }
+
+        while (engine.Status.Running > 0)
+        {
+            await Task.Delay(1);
+        }
+
+        Read();
+        Assert.Equal(gauges["llamakivi.cache.capacity"], gauges["llamakivi.cache.used"] + gauges["llamakivi.cache.free"]);
+        Assert.Equal(3 * (Shared + 2), gauges["llamakivi.cache.tokens"]);
+        Assert.Equal(Shared + (3 * 2), gauges["llamakivi.cache.used"]);
+
+        void Read()
+        {
+            gauges.Clear();
+            listener.RecordObservableInstruments();
+        }
+    }
+
+    private static async Task<InferenceEngine> StartAsync(TestMeters meters, MeterListener listener, Func<InferenceEngineOptions, InferenceEngineOptions>? configure = null)
     {
         listener.InstrumentPublished = Only(meters, listener.InstrumentPublished!);
         listener.Start();
-        var engine = new InferenceEngine(Engines.Options(sequences: sequences), null, meters);
+        var engine = new InferenceEngine(configure?.Invoke(Engines.Options()) ?? Engines.Options(), null, meters);
         await engine.StartAsync(CancellationToken.None);
         await engine.WaitUntilReadyAsync();
         return engine;
@@ -153,31 +186,4 @@ public sealed class MetricsTests
             publish(instrument, listener);
         }
     };
-
-    // Meters of other tests have the same name.
-    private sealed class TestMeters : IMeterFactory
-    {
-        private readonly List<Meter> _meters = [];
-
-        public bool Owns(Meter meter)
-        {
-            lock (_meters)
-            {
-                return meter.Scope == this;
-            }
-        }
-
-        public Meter Create(MeterOptions options)
-        {
-            var meter = new Meter(options.Name, options.Version, options.Tags, scope: this);
-            lock (_meters)
-            {
-                _meters.Add(meter);
-            }
-
-            return meter;
-        }
-
-        public void Dispose() => _meters.ForEach(meter => meter.Dispose());
-    }
 }

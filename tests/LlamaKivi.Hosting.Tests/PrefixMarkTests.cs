@@ -1,6 +1,4 @@
 using LlamaKivi.Common;
-using LlamaKivi.Native;
-using LlamaKivi.Sampling;
 
 namespace LlamaKivi.Hosting.Tests;
 
@@ -118,7 +116,7 @@ public sealed class PrefixMarkTests : IDisposable
         using InferenceEngine without = await Engines.StartAsync(options with { PrefixCache = new() { Enabled = false } });
         int end = await EndTokenAsync(engine);
         int[] Prompt(int seed) => [.. Text(System - 1, 1), end, .. Text(40, seed)];
-        static InferenceParams Long(int tokens) => new() { MaxTokens = tokens, SamplingPipeline = new Recorder() };
+        static InferenceParams Long(int tokens) => new() { MaxTokens = tokens, SamplingPipeline = new LogitsRecorder() };
 
         // Together they fill the cache while both write, and the second leaves it with its mark.
         Task<string> first = engine.InferAsync(Text(100, 5), Long(500), CancellationToken.None).TextAsync();
@@ -145,35 +143,9 @@ public sealed class PrefixMarkTests : IDisposable
 
     private static async Task<(List<float[]> Logits, int Cached)> RunAsync(InferenceEngine engine, int[] prompt)
     {
-        using var pipeline = new Recorder();
+        using var pipeline = new LogitsRecorder();
         InferenceStream stream = engine.InferAsync(prompt, new InferenceParams { MaxTokens = 4, SamplingPipeline = pipeline }, CancellationToken.None);
         await stream.TextAsync();
         return (pipeline.Logits, stream.CachedTokens);
-    }
-
-    /// <summary>Takes the most likely ordinary token and keeps the logits.</summary>
-    private sealed class Recorder : ISamplingPipeline
-    {
-        public List<float[]> Logits { get; } = [];
-
-        public LLamaToken Sample(SafeLLamaContextHandle ctx, int index)
-        {
-            Logits.Add(ctx.GetLogitsIth(index).ToArray());
-            return (LLamaToken)Array.IndexOf(Logits[^1], Logits[^1][300..].Max(), 300);
-        }
-
-        public void Apply(SafeLLamaContextHandle ctx, LLamaTokenDataArray data) => throw new NotSupportedException();
-
-        public void Reset()
-        {
-        }
-
-        public void Accept(LLamaToken token)
-        {
-        }
-
-        public void Dispose()
-        {
-        }
     }
 }

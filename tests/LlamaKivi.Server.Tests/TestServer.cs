@@ -29,7 +29,7 @@ public sealed class TestServer : IAsyncDisposable
 
     public InferenceEngine Engine => App.Services.GetRequiredService<InferenceEngine>();
 
-    public static async Task<TestServer> StartAsync(Action<LlamaKiviServerOptions>? configure = null, Action<InferenceEngineOptions>? engine = null, bool wait = true)
+    public static async Task<TestServer> StartAsync(Action<LlamaKiviServerOptions>? configure = null, Action<InferenceEngineOptions>? engine = null, bool wait = true, Action<IServiceCollection>? services = null)
     {
         WebApplicationBuilder builder = WebApplication.CreateSlimBuilder();
         builder.WebHost.UseKestrel(options => options.Listen(IPAddress.Loopback, 0));
@@ -39,6 +39,7 @@ public sealed class TestServer : IAsyncDisposable
             (options.ModelPath, options.ContextSize, options.SeqMax, options.Threads, options.GpuLayerCount) = (ModelPath, 4096, 8, 2, 0);
             engine?.Invoke(options);
         });
+        services?.Invoke(builder.Services);
         WebApplication app = builder.Build();
         app.MapLlamaKivi(configure);
         await app.StartAsync();

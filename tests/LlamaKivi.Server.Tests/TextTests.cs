@@ -166,7 +166,7 @@ public sealed class TextTests(SharedServer shared) : IClassFixture<SharedServer>
         Assert.Contains("\nllamakivi_generated_tokens{", metrics, StringComparison.Ordinal);
         Assert.Contains("\n# TYPE gen_ai_server_time_to_first_token histogram", metrics, StringComparison.Ordinal);
         Assert.Contains("\ngen_ai_server_time_to_first_token_bucket{", metrics, StringComparison.Ordinal);
-        Assert.Contains("\nllamakivi_cache_capacity{", metrics, StringComparison.Ordinal);
+        Assert.All((string[])["capacity", "tokens", "used", "free"], gauge => Assert.Contains($"\nllamakivi_cache_{gauge}{{", metrics, StringComparison.Ordinal));
     }
 
     private static float[] Vector(JsonElement body, int index) =>

@@ -69,6 +69,18 @@ internal sealed class ApiException(int status, string message, string? param = n
     public static ApiException Loading() => new(
         StatusCodes.Status503ServiceUnavailable, "The model is loading. Retry when GET /health returns 200.", code: "model_loading", retryAfter: TimeSpan.FromSeconds(1));
 
+    /// <summary>The model's file could not be loaded.</summary>
+    public static ApiException LoadFailed(string path, Exception error) => new(
+        StatusCodes.Status503ServiceUnavailable, $"The model could not be loaded: {LoadReason(path, error)}", "model", "model_failed");
+
+    /// <summary>Why a model's file could not be loaded, with the file's name; for clients, whom the server's folders do not concern.</summary>
+    public static string LoadReason(string path, Exception error)
+    {
+        string file = Path.GetFileName(path);
+        string reason = error.Message.Split(" (Parameter '")[0].ReplaceLineEndings(" ").Replace(path, file, StringComparison.Ordinal);
+        return reason.Contains(file, StringComparison.Ordinal) ? reason : $"{file}: {reason}";
+    }
+
     /// <summary>Converts an error of the engine.</summary>
     /// <param name="error">The error.</param>
     /// <param name="field">The field whose text became the prompt.</param>

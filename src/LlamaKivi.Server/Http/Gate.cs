@@ -28,6 +28,7 @@ internal sealed partial class Gate(ServerState server, ILogger logger)
     public RequestDelegate Wrap(Func<ApiRequest, Task> handle, ErrorShape shape = ErrorShape.OpenAi, string field = "messages", bool isOpen = false) => async http =>
     {
         int running = Interlocked.Increment(ref _running);
+        http.Response.OnStarting(CloseAsync, http);
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(http.RequestAborted, server.Drained);
         stop.CancelAfter(server.Options.RequestTimeout);
         var request = new ApiRequest(http, server, stop.Token);
@@ -64,6 +65,18 @@ internal sealed partial class Gate(ServerState server, ILogger logger)
             Interlocked.Decrement(ref _running);
         }
     };
+
+    // A server that stops must not keep clients on their connections: the next request belongs to another instance.
+    private Task CloseAsync(object state)
+    {
+        var http = (HttpContext)state;
+        if (server.IsDraining && !HttpProtocol.IsHttp2(http.Request.Protocol) && !HttpProtocol.IsHttp3(http.Request.Protocol))
+        {
+            http.Response.Headers.Connection = "close";
+        }
+
+        return Task.CompletedTask;
+    }
 
     private ApiException Explain(Exception error, string field, ErrorShape shape, CancellationToken stop)
     {

@@ -14,7 +14,15 @@ internal sealed partial class FolderModels
     // The model has a lease for the request, unless that has gone.
     private async Task<FolderModel> LoadAsync(string path, LoadWait wait)
     {
-        await _turn.WaitAsync().ConfigureAwait(false);
+        try
+        {
+            await _turn.WaitAsync(_draining.Token).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException)
+        {
+            throw ApiException.Draining();
+        }
+
         try
         {
             lock (_gate)
@@ -26,9 +34,10 @@ internal sealed partial class FolderModels
             }
 
             InferenceEngineOptions options = _options.Engine with { ModelPath = path };
-            long needed = Needed(path, options);
+            FileVersion file = FileVersion.Of(path);  // before the load, so that a change during it counts
+            long needed = Needed(path, file, options);
             await MakeRoomAsync(Name(path), options, needed).ConfigureAwait(false);
-            return await StartAsync(path, options, needed, wait).ConfigureAwait(false);
+            return await StartAsync(path, file, options, needed, wait).ConfigureAwait(false);
         }
         finally
         {
@@ -36,7 +45,7 @@ internal sealed partial class FolderModels
         }
     }
 
-    private async Task<FolderModel> StartAsync(string path, InferenceEngineOptions options, long needed, LoadWait wait)
+    private async Task<FolderModel> StartAsync(string path, FileVersion file, InferenceEngineOptions options, long needed, LoadWait wait)
     {
         LogLoading(path, MiB(needed));
         var engine = _create(options);
@@ -56,10 +65,19 @@ internal sealed partial class FolderModels
         try
         {
             await engine.WaitUntilReadyAsync(CancellationToken.None).ConfigureAwait(false);
+            lock (_gate)
+            {
+                _failures.Remove(path);
+            }
         }
         catch (Exception)
         {
             // The engine has logged the reason. The next request tries again.
+            if (engine.Failure is { } failure)
+            {
+                RecordFailure(path, file, failure);
+            }
+
             lock (_gate)
             {
                 _models.Remove(model.Name);
@@ -71,7 +89,7 @@ internal sealed partial class FolderModels
         return model;
     }
 
-    private long Needed(string path, InferenceEngineOptions options)
+    private long Needed(string path, FileVersion version, InferenceEngineOptions options)
     {
         try
         {
@@ -81,7 +99,22 @@ internal sealed partial class FolderModels
         catch (Exception e) when (e is RuntimeError or IOException or UnauthorizedAccessException or ArgumentException)
         {
             LogNotReadable(path, e);
-            throw Failed(Name(path));
+            RecordFailure(path, version, e);
+            throw ApiException.LoadFailed(path, e);
+        }
+    }
+
+    private void RecordFailure(string path, FileVersion file, Exception error)
+    {
+        string[] files = _folder.Files();
+        lock (_gate)
+        {
+            foreach (string gone in _failures.Keys.Except(files, StringComparer.Ordinal).ToArray())
+            {
+                _failures.Remove(gone);
+            }
+
+            _failures[path] = new LoadFailure(file, ApiException.LoadReason(path, error));
         }
     }
 

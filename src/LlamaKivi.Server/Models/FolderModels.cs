@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using LlamaKivi.Hosting;
-using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.Logging;
 
 namespace LlamaKivi.Server;
@@ -16,6 +15,8 @@ internal sealed partial class FolderModels : ModelCatalog, IAsyncDisposable
     private readonly Lock _gate = new();
     private readonly SemaphoreSlim _turn = new(1, 1);  // of loads and unloads
     private readonly Dictionary<string, FolderModel> _models = new(StringComparer.OrdinalIgnoreCase);  // in memory or loading
+    private readonly Dictionary<string, LoadFailure> _failures = new(StringComparer.Ordinal);          // by path
+    private readonly CancellationTokenSource _draining = new();
     private volatile bool _stopped;
 
     /// <summary>Serves a folder.</summary>
@@ -28,7 +29,9 @@ internal sealed partial class FolderModels : ModelCatalog, IAsyncDisposable
     /// <summary>Options of the endpoints; set when they are mapped.</summary>
     public LlamaKiviServerOptions Server { get; set; } = new();
 
-    public override IReadOnlyList<ModelEntry> Entries => [.. _folder.Files().Select(file => new ModelEntry(Name(file), Created(file), State(Name(file))))];
+    public override IReadOnlyList<ModelEntry> Entries => [.. _folder.Files().Select(FileEntry)];
+
+    public override IEnumerable<CancellationToken> Draining => [_draining.Token];
 
     public override IReadOnlyList<ServedModel> Loaded
     {
@@ -43,7 +46,7 @@ internal sealed partial class FolderModels : ModelCatalog, IAsyncDisposable
 
     public override string Status => _stopped ? "draining" : Loaded.Any(model => model.Engine.IsStalled) ? "stalled" : _folder.Exists ? "ok" : "failed";
 
-    public override string StateOf(string name) => State(Name(PathOf(name)));
+    public override string StateOf(string name) => FileEntry(PathOf(name)).State;
 
     public override async ValueTask<ModelLease> AcquireAsync(string? name, CancellationToken cancellationToken)
     {
@@ -83,14 +86,14 @@ internal sealed partial class FolderModels : ModelCatalog, IAsyncDisposable
         catch (Exception e)
         {
             Release(model);
-            throw e is OperationCanceledException ? e : e is EngineBusyException ? ApiException.Draining() : Failed(Name(path));
+            throw e is OperationCanceledException ? e : e is EngineBusyException ? ApiException.Draining() : ApiException.LoadFailed(path, e);
         }
     }
 
     /// <summary>Unloads the models that no request used for a time.</summary>
     public async Task UnloadIdleAsync(TimeSpan time)
     {
-        await _turn.WaitAsync().ConfigureAwait(false);
+        await _turn.WaitAsync(CancellationToken.None).ConfigureAwait(false);
         try
         {
             while (Oldest(time) is { } idle)
@@ -104,14 +107,17 @@ internal sealed partial class FolderModels : ModelCatalog, IAsyncDisposable
         }
     }
 
-    /// <summary>Refuses further requests and unloads all models; running requests have the engines' time to finish.</summary>
+    /// <summary>Refuses further requests; running ones have the engines' time to finish, in all models at once. Loads under way fail. The models stay in memory.</summary>
+    /// <param name="cancellationToken">Ends the wait.</param>
+    public async Task DrainAsync(CancellationToken cancellationToken) =>
+        await Task.WhenAll((await RefuseAsync().ConfigureAwait(false)).Select(model => model.Served.Engine.DrainAsync(cancellationToken))).ConfigureAwait(false);
+
+    /// <summary>Drains and unloads all models.</summary>
     public async Task StopAsync()
     {
-        FolderModel[] models;
+        FolderModel[] models = await RefuseAsync().ConfigureAwait(false);
         lock (_gate)
         {
-            _stopped = true;
-            models = [.. _models.Values];
             _models.Clear();
         }
 
@@ -123,6 +129,21 @@ internal sealed partial class FolderModels : ModelCatalog, IAsyncDisposable
     {
         await StopAsync().ConfigureAwait(false);
         _turn.Dispose();
+        _draining.Dispose();
+    }
+
+    // Returns the models in memory; no others are loaded.
+    private async Task<FolderModel[]> RefuseAsync()
+    {
+        FolderModel[] models;
+        lock (_gate)
+        {
+            _stopped = true;
+            models = [.. _models.Values];
+        }
+
+        await _draining.CancelAsync().ConfigureAwait(false);
+        return models;
     }
 
     private static string Name(string path) => Path.GetFileNameWithoutExtension(path);
@@ -144,12 +165,23 @@ internal sealed partial class FolderModels : ModelCatalog, IAsyncDisposable
             ?? (loaded is not null && files.Contains(loaded) ? loaded : throw Unknown(name, names));
     }
 
-    private string State(string name)
+    private ModelEntry FileEntry(string path)
     {
+        string name = Name(path);
+        LoadFailure? failure;
         lock (_gate)
         {
-            return !_models.TryGetValue(name, out FolderModel? model) ? ModelEntry.Unloaded : model.Served.Engine.LoadedWeights is null ? ModelEntry.IsLoading : ModelEntry.IsLoaded;
+            if (_models.TryGetValue(name, out FolderModel? model))
+            {
+                return new ModelEntry(name, Created(path), model.Served.Engine.LoadedWeights is null ? ModelEntry.IsLoading : ModelEntry.IsLoaded);
+            }
+
+            failure = _failures.GetValueOrDefault(path);
         }
+
+        return failure is not null && failure.File == FileVersion.Of(path)
+            ? new ModelEntry(name, Created(path), ModelEntry.IsFailed, failure.Reason)
+            : new ModelEntry(name, Created(path), ModelEntry.Unloaded);
     }
 
     private void Release(FolderModel model)
@@ -160,9 +192,6 @@ internal sealed partial class FolderModels : ModelCatalog, IAsyncDisposable
         }
     }
 
-    private static ApiException Failed(string name) => new(
-        StatusCodes.Status503ServiceUnavailable, $"The model '{name}' could not be loaded; the server's log says why.", "model", "model_failed");
-
     [LoggerMessage(1, LogLevel.Information, "Loading '{Path}', which needs {Memory}.")]
     private partial void LogLoading(string path, string memory);
 
@@ -171,6 +200,9 @@ internal sealed partial class FolderModels : ModelCatalog, IAsyncDisposable
 
     [LoggerMessage(3, LogLevel.Error, "'{Path}' cannot be read as a model.")]
     private partial void LogNotReadable(string path, Exception exception);
+
+    /// <summary>Why a file could not be loaded. It concerns this version of the file alone.</summary>
+    private sealed record LoadFailure(FileVersion File, string Reason);
 
     /// <summary>A model in memory. The catalog's lock guards it.</summary>
     private sealed class FolderModel(string name, ServedModel served, long needed)

@@ -15,6 +15,9 @@ internal abstract class ModelCatalog
     /// <summary>ok, loading, failed or stopped.</summary>
     public abstract string Status { get; }
 
+    /// <summary>Tokens of which one is cancelled when the models begin to drain.</summary>
+    public abstract IEnumerable<CancellationToken> Draining { get; }
+
     /// <summary>A model in memory; null: none of that name.</summary>
     /// <param name="name">The model's name; null or empty: the first.</param>
     public virtual ServedModel? Find(string? name) => Find(Loaded, name);
@@ -51,8 +54,8 @@ internal abstract class ModelCatalog
         ApiException.Bad("model", $"model is missing. Models: {string.Join(", ", known)}.", "missing_required_parameter");
 }
 
-/// <summary>A model's name, when its file was written (Unix time), and whether it is in memory.</summary>
-internal sealed record ModelEntry(string Id, long Created, string State)
+/// <summary>A model's name, when its file was written (Unix time), whether it is in memory, and why it could not be loaded.</summary>
+internal sealed record ModelEntry(string Id, long Created, string State, string? Error = null)
 {
     public const string Unloaded = "unloaded";
     public const string IsLoading = "loading";
@@ -86,9 +89,7 @@ internal sealed class RegisteredModels : ModelCatalog
         _byKey = byKey;
     }
 
-    public override IReadOnlyList<ModelEntry> Entries => [.. _models.Select(model => model.Engine.LoadedWeights is not null
-        ? new ModelEntry(model.Names[0], model.Created, ModelEntry.IsLoaded)
-        : new ModelEntry(Path.GetFileNameWithoutExtension(model.Engine.Options.ModelPath), model.Created, model.Engine.Status.State == EngineState.Failed ? ModelEntry.IsFailed : ModelEntry.IsLoading))];
+    public override IReadOnlyList<ModelEntry> Entries => [.. _models.Select(Entry)];
 
     public override IReadOnlyList<ServedModel> Loaded => [.. _models.Where(model => model.Engine.LoadedWeights is not null)];
 
@@ -103,6 +104,8 @@ internal sealed class RegisteredModels : ModelCatalog
                 : "draining";
         }
     }
+
+    public override IEnumerable<CancellationToken> Draining => _models.Select(model => model.Engine.Draining);
 
     public override ServedModel? Find(string? name) => string.IsNullOrEmpty(name) ? base.Find(name)
         : Loaded.FirstOrDefault(model => model.Engine == _byKey(name)) ?? base.Find(name);
@@ -122,8 +125,8 @@ internal sealed class RegisteredModels : ModelCatalog
             switch (model.Engine.Status.State)
             {
                 case EngineState.Failed:
-                    throw new ApiException(StatusCodes.Status503ServiceUnavailable, "The model could not be loaded; the server's log says why.", code: "model_failed");
-                case EngineState.Stopped:
+                    throw ApiException.LoadFailed(model.Engine.Options.ModelPath, model.Engine.Failure!);
+                case EngineState.Draining or EngineState.Stopped:
                     throw ApiException.Draining();
             }
 
@@ -137,5 +140,18 @@ internal sealed class RegisteredModels : ModelCatalog
             ? _models.Length == 1 ? _models[0] : throw Unnamed(_models.Select(model => model.Names[0]))
             : Array.Find(_models, model => model.Engine == _byKey(name)) ?? Array.Find(_models, model => model.Names.Contains(name, StringComparer.OrdinalIgnoreCase));
         return new(new ModelLease(found ?? throw Unknown(name!, _models.Select(model => model.Names[0]))));
+    }
+
+    private static ModelEntry Entry(ServedModel model)
+    {
+        if (model.Engine.LoadedWeights is not null)
+        {
+            return new ModelEntry(model.Names[0], model.Created, ModelEntry.IsLoaded);
+        }
+
+        string path = model.Engine.Options.ModelPath;
+        return model.Engine.Failure is { } failure
+            ? new ModelEntry(Path.GetFileNameWithoutExtension(path), model.Created, ModelEntry.IsFailed, ApiException.LoadReason(path, failure))
+            : new ModelEntry(Path.GetFileNameWithoutExtension(path), model.Created, ModelEntry.IsLoading);
     }
 }

@@ -2,10 +2,18 @@ using Microsoft.Extensions.Hosting;
 
 namespace LlamaKivi.Server;
 
-/// <summary>Unloads idle models, and all when the host stops.</summary>
-internal sealed class ModelFolderService(FolderModels models, ModelFolderOptions options) : BackgroundService
+/// <summary>Unloads idle models, and all when the host stops; they drain before its server closes.</summary>
+internal sealed class ModelFolderService(FolderModels models, ModelFolderOptions options) : BackgroundService, IHostedLifecycleService
 {
     private static readonly TimeSpan Longest = TimeSpan.FromSeconds(10);
+
+    public Task StartingAsync(CancellationToken cancellationToken) => Task.CompletedTask;
+
+    public Task StartedAsync(CancellationToken cancellationToken) => Task.CompletedTask;
+
+    public Task StoppingAsync(CancellationToken cancellationToken) => models.DrainAsync(cancellationToken);
+
+    public Task StoppedAsync(CancellationToken cancellationToken) => Task.CompletedTask;
 
     public override async Task StopAsync(CancellationToken cancellationToken)
     {

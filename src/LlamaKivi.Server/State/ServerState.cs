@@ -6,14 +6,15 @@ namespace LlamaKivi.Server;
 internal sealed class ServerState : IDisposable
 {
     private readonly CancellationTokenSource _drained = new();
-    private readonly CancellationToken _stopping;
+    private readonly CancellationTokenSource _stopping;
 
     public ServerState(LlamaKiviServerOptions options, ModelCatalog models, IHostApplicationLifetime lifetime)
     {
         Options = options;
         Models = models;
-        _stopping = lifetime.ApplicationStopping;
-        _stopping.Register(() => _drained.CancelAfter(options.DrainTimeout));
+        // A host that is stopped by a call drains its engines before it says that it stops.
+        _stopping = CancellationTokenSource.CreateLinkedTokenSource([lifetime.ApplicationStopping, .. models.Draining]);
+        _stopping.Token.Register(() => _drained.CancelAfter(options.DrainTimeout));
         lifetime.ApplicationStopped.Register(Dispose);
     }
 
@@ -29,5 +30,9 @@ internal sealed class ServerState : IDisposable
     /// <summary>Cancelled when running requests must end.</summary>
     public CancellationToken Drained => _drained.Token;
 
-    public void Dispose() => _drained.Dispose();
+    public void Dispose()
+    {
+        _stopping.Dispose();
+        _drained.Dispose();
+    }
 }

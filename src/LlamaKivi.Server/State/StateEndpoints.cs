@@ -51,7 +51,7 @@ internal static class StateEndpoints
         await JsonResult.WriteAsync(request.Http.Response, props, ServerJson.Text.PropsView).ConfigureAwait(false);
     }
 
-    private static ModelView View(ModelEntry entry) => new(entry.Id, "model", entry.Created, "llamakivi", new ModelStatus(entry.State));
+    private static ModelView View(ModelEntry entry) => new(entry.Id, "model", entry.Created, "llamakivi", new ModelStatus(entry.State) { Error = entry.Error });
 }
 
 internal sealed record HealthStatus(string Status);
@@ -61,7 +61,11 @@ internal sealed record ModelList(string Object, ModelView[] Data);
 internal sealed record ModelView(string Id, string Object, long Created, string OwnedBy, ModelStatus Status);
 
 /// <summary>Whether a model is in memory: loaded, loading, unloaded or failed.</summary>
-internal sealed record ModelStatus(string Value);
+internal sealed record ModelStatus(string Value)
+{
+    /// <summary>Why the model could not be loaded; absent: it has not failed.</summary>
+    public string? Error { get; init; }
+}
 
 /// <summary>What <c>GET /engine</c> returns: an engine now.</summary>
 /// <param name="State">unloaded, loading, ready, draining, stopped or failed.</param>

@@ -1,0 +1,118 @@
+using System.CommandLine;
+using LlamaKivi.Exceptions;
+
+namespace LlamaKivi.Cli.Tests;
+
+/// <summary>Every option of serve with values that a count, a size or a type seldom has: it has a meaning, or the error names the option.</summary>
+public sealed class ServeOptionTests : IDisposable
+{
+    private const string Most = "2147483647";
+    private const string Huge = "99999999999999999999";
+
+    // Names, keys and paths: any text but the empty one.
+    private static readonly string[] Texts = ["--model", "--models", "--alias", "--host", "--api-key", "--api-key-file", "--slot-save-path", "--prefix-path"];
+
+    // What has a meaning; the help text states it.
+    private static readonly Dictionary<string, string[]> Meanings = new(StringComparer.Ordinal)
+    {
+        ["--port"] = ["0"],            // any free port
+        ["--models-max"] = ["0"],      // as many as fit
+        ["--queue"] = ["0"],           // nothing waits
+        ["--cache-ram"] = ["0"],       // none
+        ["--gpu-layers"] = ["0", "-1", Most],
+        ["--n-predict"] = ["-1", Most],  // -1: the cache's capacity
+        ["--kv-memory"] = [Most],      // bytes
+        ["--kv-group"] = ["0"],        // the type's own
+        ["--kv-sink"] = ["0"],
+        ["--kv-refined"] = ["0"],
+        ["--kv-undo"] = ["0"],
+    };
+
+    private readonly string _folder = Directory.CreateTempSubdirectory("llama-kivi-").FullName;
+
+    public static TheoryData<string, string> Cases
+    {
+        get
+        {
+            var cases = new TheoryData<string, string>();
+            foreach (Option option in new ServeSettings().All.Where(option => option.ValueType != typeof(bool)))
+            {
+                foreach (string value in Texts.Contains(option.Name) ? [""] : (string[])["0", "-1", Most, Huge, "", "NaN"])
+                {
+                    cases.Add(option.Name, value);
+                }
+            }
+
+            return cases;
+        }
+    }
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void A_value_has_a_meaning_or_the_error_names_the_option(string name, string value)
+    {
+        Option option = new ServeSettings().All.Single(option => option.Name == name);
+        string? error = Refusal([.. Others(name), name, value]);
+        if (Meanings.GetValueOrDefault(name)?.Contains(value) == true)
+        {
+            Assert.Null(error);
+            return;
+        }
+
+        Assert.NotNull(error);
+        Assert.Contains([name, .. option.Aliases], error.Contains);
+    }
+
+    [Theory]
+    [InlineData("--models-max", "2")]
+    [InlineData("--models-idle", "60")]
+    public void An_option_of_a_folder_needs_a_folder(string name, string value) =>
+        Assert.Contains($"{name} is given without --models", Refusal(["-m", CommandLine.Model, name, value]), StringComparison.Ordinal);
+
+    [Fact]
+    public void A_folder_has_no_alias() => Assert.Contains("--alias", Refusal(["--models", _folder, "--alias", "mine"]), StringComparison.Ordinal);
+
+    [Fact]
+    public void Zero_models_are_as_many_as_fit()
+    {
+        var settings = new ServeSettings();
+        Assert.Equal(int.MaxValue, settings.Folder(Parse(settings, ["--models", _folder, "--models-max", "0"]))!.MaxLoaded);
+    }
+
+    private string[] Others(string name) => name.StartsWith("--models-", StringComparison.Ordinal) ? ["--models", _folder]
+        : name is "--model" or "--models" ? []
+        : ["-m", CommandLine.Model];
+
+    private static ParseResult Parse(ServeSettings settings, string[] arguments)
+    {
+        var command = new Command("serve");
+        CommonOptions.Add(command, settings.All);
+        return command.Parse(arguments);
+    }
+
+    // The error; null: the options are accepted.
+    private static string? Refusal(string[] arguments)
+    {
+        var settings = new ServeSettings();
+        ParseResult parsed = Parse(settings, arguments);
+        if (parsed.Errors.Count > 0)
+        {
+            return parsed.Errors[0].Message;
+        }
+
+        try
+        {
+            settings.Engine(parsed);
+            settings.Folder(parsed);
+            settings.Server(parsed);
+            settings.Address(parsed);
+            return null;
+        }
+        catch (Exception e) when (e is UsageException or ArgumentException or RuntimeError)
+        {
+            return Errors.FirstLine(e);
+        }
+    }
+}
