@@ -2,8 +2,8 @@
 #include <filesystem>
 
 #include "fuzz.h"
-#include "kv/state.h"
-#include "tiny_llama.h"
+#include "kv/state/state.h"
+#include "support/tiny_llama.h"
 
 namespace {
 

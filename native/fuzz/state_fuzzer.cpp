@@ -5,9 +5,9 @@
 
 #include "base/error.h"
 #include "fuzz.h"
-#include "kv/state.h"
-#include "kv/state_checksum.h"
-#include "tiny_llama.h"
+#include "kv/state/state.h"
+#include "kv/state/state_checksum.h"
+#include "support/tiny_llama.h"
 
 namespace {
 

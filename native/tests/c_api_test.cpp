@@ -6,7 +6,7 @@
 
 #include "backend/cpu/cpu_backend.h"
 #include "model/model.h"
-#include "model_helpers.h"
+#include "support/model_helpers.h"
 
 namespace lk {
 namespace {

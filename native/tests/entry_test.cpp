@@ -7,9 +7,9 @@
 #include <thread>
 #include <utility>
 
-#include "model_helpers.h"
-#include "rendezvous.h"
-#include "samplings.h"
+#include "support/model_helpers.h"
+#include "support/rendezvous.h"
+#include "support/samplings.h"
 
 namespace lk {
 namespace {

@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <span>
 
+#include "kv/codec/kivi_format.h"
 #include "kv/config.h"
-#include "kv/kivi_format.h"
 #include "kv/storage.h"
 #include "llama_kivi.h"
 

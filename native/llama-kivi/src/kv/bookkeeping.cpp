@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "kv/codec/kivi_format.h"
 #include "kv/config.h"
-#include "kv/kivi_format.h"
 
 namespace lk::kv {
 

@@ -8,8 +8,8 @@
 #include <span>
 #include <vector>
 
+#include "kv/codec/kivi_format.h"
 #include "kv/config.h"
-#include "kv/kivi_format.h"
 
 namespace lk::kv {
 

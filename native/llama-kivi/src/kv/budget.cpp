@@ -7,8 +7,8 @@
 
 #include "base/error.h"
 #include "kv/cache.h"
+#include "kv/codec/kivi_format.h"
 #include "kv/config.h"
-#include "kv/kivi_format.h"
 #include "kv/storage.h"
 #include "llama_kivi.h"
 

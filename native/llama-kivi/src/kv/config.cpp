@@ -5,8 +5,8 @@
 #include <string>
 
 #include "base/error.h"
-#include "kv/cache_types.h"
-#include "kv/kivi_format.h"
+#include "kv/codec/cache_types.h"
+#include "kv/codec/kivi_format.h"
 #include "llama_kivi.h"
 
 namespace lk::kv {

@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "base/half.h"
-#include "kv/kivi_format.h"
+#include "kv/codec/kivi_format.h"
 #include "llama_kivi.h"
 
 namespace lk::kv {

@@ -6,8 +6,8 @@
 
 #include "base/half.h"
 #include "kv/bookkeeping.h"
-#include "kv/kivi_format.h"
-#include "kv/quantizer.h"
+#include "kv/codec/kivi_format.h"
+#include "kv/codec/quantizer.h"
 #include "kv/rotation.h"
 #include "kv/storage.h"
 

@@ -11,10 +11,10 @@
 #include "base/memory.h"
 #include "base/staging_buffer.h"
 #include "kv/bookkeeping.h"
+#include "kv/codec/kivi_format.h"
+#include "kv/codec/quantizer.h"
 #include "kv/config.h"
-#include "kv/kivi_format.h"
 #include "kv/pool.h"
-#include "kv/quantizer.h"
 
 namespace lk::kv {
 

@@ -15,11 +15,11 @@
 #include "base/memory.h"
 #include "base/staging_buffer.h"
 #include "kv/bookkeeping.h"
+#include "kv/codec/kivi_format.h"
+#include "kv/codec/quantizer.h"
 #include "kv/config.h"
-#include "kv/kivi_format.h"
 #include "kv/mark.h"
 #include "kv/pool.h"
-#include "kv/quantizer.h"
 #include "kv/rotation.h"
 
 namespace lk::kv {

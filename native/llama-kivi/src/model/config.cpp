@@ -7,7 +7,7 @@
 #include "base/error.h"
 #include "gguf/reader.h"
 #include "gguf/text.h"
-#include "kv/kivi_format.h"
+#include "kv/codec/kivi_format.h"
 #include "llama_kivi.h"
 #include "model/architecture.h"
 #include "model/metadata_keys.h"

@@ -11,7 +11,7 @@
 #include "backend/backend.h"
 #include "backend/device.h"
 #include "gguf/reader.h"
-#include "kv/state_key.h"
+#include "kv/state/state_key.h"
 #include "llama_kivi.h"
 #include "model/config.h"
 #include "model/layer.h"

@@ -5,7 +5,7 @@
 #include <span>
 
 #include "gguf/reader.h"
-#include "kv/state_key.h"
+#include "kv/state/state_key.h"
 #include "model/config.h"
 #include "model/rope.h"
 #include "model/synthetic.h"

@@ -4,7 +4,7 @@
 #include <span>
 
 #include "gguf/reader.h"
-#include "kv/state_key.h"
+#include "kv/state/state_key.h"
 #include "model/config.h"
 
 namespace lk {

@@ -5,9 +5,9 @@
 
 #include "base/error.h"
 #include "kv/budget.h"
+#include "kv/codec/kivi_format.h"
+#include "kv/codec/quantizer.h"
 #include "kv/config.h"
-#include "kv/kivi_format.h"
-#include "kv/quantizer.h"
 #include "llama_kivi.h"
 #include "model/config.h"
 

@@ -5,9 +5,9 @@
 #include <cstring>
 
 #include "base/finite.h"
-#include "kv/quantizer.h"
-#include "kv/scalar_codec.h"
-#include "kv/stock_blocks.h"
+#include "kv/codec/quantizer.h"
+#include "kv/codec/scalar_codec.h"
+#include "kv/codec/stock_blocks.h"
 #include "quant/blocks.h"
 
 namespace lk::cpu {

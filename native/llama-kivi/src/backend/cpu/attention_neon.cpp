@@ -3,7 +3,7 @@
 #include <cstring>
 
 #include "backend/cpu/kernels_neon.h"
-#include "kv/kivi_format.h"
+#include "kv/codec/kivi_format.h"
 
 namespace lk::cpu::LK_SIMD {
 

@@ -4,7 +4,7 @@
 #include "backend/cpu/kernels_portable.h"
 #include "backend/cpu/simd_portable.h"
 #include "base/half.h"
-#include "kv/kivi_format.h"
+#include "kv/codec/kivi_format.h"
 
 namespace lk::cpu::portable {
 

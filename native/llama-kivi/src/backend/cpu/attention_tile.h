@@ -7,7 +7,7 @@
 
 #include "backend/backend.h"
 #include "backend/cpu/kernels.h"
-#include "kv/kivi_format.h"
+#include "kv/codec/kivi_format.h"
 #include "kv/storage.h"
 
 namespace lk::cpu {

@@ -6,7 +6,7 @@
 
 #include "backend/cpu/attention_runs.h"
 #include "backend/cpu/attention_tile.h"
-#include "kv/scalar_codec.h"
+#include "kv/codec/scalar_codec.h"
 
 namespace lk::cpu {
 

@@ -7,8 +7,8 @@
 
 #include "backend/cpu/kernels_portable.h"
 #include "backend/cpu/simd_portable.h"
-#include "kv/cache_types.h"
-#include "kv/stock_blocks.h"
+#include "kv/codec/cache_types.h"
+#include "kv/codec/stock_blocks.h"
 #include "quant/blocks.h"
 
 namespace lk::cpu::portable {

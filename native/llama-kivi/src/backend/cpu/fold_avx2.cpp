@@ -7,7 +7,7 @@
 #include "backend/cpu/kernels_avx2.h"
 #include "backend/cpu/simd_avx2.h"
 #include "backend/cpu/tiles_avx2.h"
-#include "kv/kivi_format.h"
+#include "kv/codec/kivi_format.h"
 
 namespace lk::cpu::LK_SIMD {
 

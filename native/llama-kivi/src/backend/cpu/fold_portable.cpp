@@ -5,7 +5,7 @@
 #include "backend/cpu/simd_portable.h"
 #include "base/finite.h"
 #include "base/half.h"
-#include "kv/scalar_codec.h"
+#include "kv/codec/scalar_codec.h"
 
 namespace lk::cpu::portable {
 

@@ -92,7 +92,7 @@ struct Kernels {
     void (*accumulate_floats)(const float* v, int n_tokens, int head_size, const float* p, int ld, int n_rows,
                               float* acc);
 
-    // Dequantizes n/32 blocks of a cache type (kv/stock_blocks.h) to halves.
+    // Dequantizes n/32 blocks of a cache type (kv/codec/stock_blocks.h) to halves.
     void (*half_blocks)(lk_cache_type type, const uint8_t* blocks, int n, half_t* out);
     // Unpacks n_units units of unit_bytes bytes of packed codes (kivi_format.h) to one byte per code. 3-bit codes are
     // in units of 48 bytes: blocks of values. Code i of unit u goes to out[u * unit_stride + i / 32 * piece_stride + i

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kv/kivi_format.h"
+#include "kv/codec/kivi_format.h"
 
 namespace lk::cpu {
 

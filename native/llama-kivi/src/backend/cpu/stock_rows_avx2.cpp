@@ -5,8 +5,8 @@
 #include "backend/cpu/formats_avx2.h"
 #include "backend/cpu/kernels_avx2.h"
 #include "backend/cpu/simd_avx2.h"
-#include "kv/scalar_codec.h"
-#include "kv/stock_blocks.h"
+#include "kv/codec/scalar_codec.h"
+#include "kv/codec/stock_blocks.h"
 
 namespace lk::cpu::LK_SIMD {
 

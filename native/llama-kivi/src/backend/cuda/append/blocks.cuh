@@ -1,11 +1,11 @@
 // Rows of the stock cache types in ggml blocks, with one warp: block j of a row is channels 32 j + lane. The arithmetic
-// and its order are those of kv/stock_blocks.cpp.
+// and its order are those of kv/codec/stock_blocks.cpp.
 #pragma once
 
 #include "backend/cuda/device/halves.cuh"
 #include "backend/cuda/device/warp.cuh"
-#include "kv/kivi_format.h"
-#include "kv/scalar_codec.h"
+#include "kv/codec/kivi_format.h"
+#include "kv/codec/scalar_codec.h"
 
 namespace lk::cuda {
 

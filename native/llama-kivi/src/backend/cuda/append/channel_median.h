@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "backend/cuda/append/half_words.h"
-#include "kv/scalar_codec.h"
+#include "kv/codec/scalar_codec.h"
 
 namespace lk::cuda {
 

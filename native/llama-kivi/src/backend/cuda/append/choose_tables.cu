@@ -1,4 +1,4 @@
-// Chooses head tables at the first flush: refined channels, centres and exponents; see kv/head_table.cpp.
+// Chooses head tables at the first flush: refined channels, centres and exponents; see kv/codec/head_table.cpp.
 #include "backend/cuda/append/channel_median.h"
 #include "backend/cuda/append/rows.cuh"
 #include "backend/cuda/device/lanes.cuh"

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "kv/scalar_codec.h"
+#include "kv/codec/scalar_codec.h"
 
 // Unrolls a loop on the device, where arrays are in registers if their indices are constant.
 #ifdef __CUDA_ARCH__

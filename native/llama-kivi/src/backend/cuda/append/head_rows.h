@@ -7,7 +7,7 @@
 #include "backend/cuda/append/half_words.h"
 #include "backend/cuda/plan/append_work.h"
 #include "backend/cuda/plan/segments.h"
-#include "kv/scalar_codec.h"
+#include "kv/codec/scalar_codec.h"
 
 namespace lk::cuda {
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "backend/cuda/append/half_words.h"
-#include "kv/scalar_codec.h"
+#include "kv/codec/scalar_codec.h"
 
 namespace lk::cuda {
 

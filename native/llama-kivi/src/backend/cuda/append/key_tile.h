@@ -12,8 +12,8 @@
 
 #include "backend/cuda/append/head_rows.h"
 #include "backend/cuda/append/key_scale.h"
-#include "kv/kivi_format.h"
-#include "kv/scalar_codec.h"
+#include "kv/codec/kivi_format.h"
+#include "kv/codec/scalar_codec.h"
 
 namespace lk::cuda {
 

@@ -1,6 +1,6 @@
-// Row access and row quantization for warps and thread blocks. This folder uses the arithmetic of kv/scalar_codec.h and
-// kv/quantizer.cpp, in the same order wherever the order affects a code, and is compiled without floating-point
-// contraction.
+// Row access and row quantization for warps and thread blocks. This folder uses the arithmetic of
+// kv/codec/scalar_codec.h and kv/codec/quantizer.cpp, in the same order wherever the order affects a code, and is
+// compiled without floating-point contraction.
 #pragma once
 
 #include <cmath>
@@ -10,7 +10,7 @@
 #include "backend/cuda/device/halves.cuh"
 #include "backend/cuda/device/queue.h"
 #include "backend/cuda/device/warp.cuh"
-#include "kv/scalar_codec.h"
+#include "kv/codec/scalar_codec.h"
 
 namespace lk::cuda {
 

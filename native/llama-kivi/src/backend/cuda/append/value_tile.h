@@ -7,14 +7,14 @@
 //                lane; in floats if their errors cannot show, otherwise, about one warp in 65, in doubles
 //   4. store     transposes planes across lanes into the words of a page, each 16 tokens of a channel
 //
-// Lane l has bits l of the words of the page: bit 8 * (token % 4) + 2 * (token % 16 / 4) + b, see kv/kivi_format.h.
-// Host and device code; see lanes.cuh.
+// Lane l has bits l of the words of the page: bit 8 * (token % 4) + 2 * (token % 16 / 4) + b, see
+// kv/codec/kivi_format.h. Host and device code; see lanes.cuh.
 #pragma once
 
 #include "backend/cuda/append/head_rows.h"
 #include "backend/cuda/append/value_codes.h"
-#include "kv/kivi_format.h"
-#include "kv/scalar_codec.h"
+#include "kv/codec/kivi_format.h"
+#include "kv/codec/scalar_codec.h"
 
 namespace lk::cuda {
 

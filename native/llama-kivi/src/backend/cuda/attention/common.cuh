@@ -8,7 +8,7 @@
 #include "backend/cuda/device/halves.cuh"
 #include "backend/cuda/device/warp.cuh"
 #include "backend/invariant_splits.h"
-#include "kv/scalar_codec.h"
+#include "kv/codec/scalar_codec.h"
 
 namespace lk::cuda {
 

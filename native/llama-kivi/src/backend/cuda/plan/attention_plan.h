@@ -2,7 +2,7 @@
 #pragma once
 
 #include "backend/invariant_splits.h"
-#include "kv/kivi_format.h"
+#include "kv/codec/kivi_format.h"
 
 namespace lk::cuda {
 

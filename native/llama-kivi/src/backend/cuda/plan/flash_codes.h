@@ -3,7 +3,7 @@
 #pragma once
 
 #include "backend/cuda/plan/attention_plan.h"
-#include "kv/scalar_codec.h"
+#include "kv/codec/scalar_codec.h"
 
 namespace lk::cuda {
 

@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
-#include "kv/kivi_format.h"
-#include "kv/scalar_codec.h"
+#include "kv/codec/kivi_format.h"
+#include "kv/codec/scalar_codec.h"
 
 namespace lk::cuda {
 

@@ -6,7 +6,7 @@
 // rows, masked for the others.
 #pragma once
 
-#include "kv/scalar_codec.h"
+#include "kv/codec/scalar_codec.h"
 
 namespace lk::cuda {
 

@@ -1,0 +1,127 @@
+// The CUDA backend's matmuls against double precision. Without a GPU the tests are skipped.
+#include "support/cuda_helpers.h"
+
+namespace lk {
+namespace {
+
+// One token: 8-bit vectors for low-bit weights. More tokens: halves. Rows of blocks of 32 end inside a step of the
+// tiled GEMM.
+TEST_F(CudaOperations, Products) {
+    for (const WeightType type : test::kWeightTypes) {
+        const char* const name = weight_type_traits(type)->name;
+        double worst = 0;
+        double worst_vector = 0;
+        const bool super_blocks = weight_type_traits(type)->block_elements > 32;
+        for (const int n_cols : {super_blocks ? 256 : 352, 2304, 16384}) {
+            const Tensor first = random_tensor(type, 37, n_cols);
+            const Tensor second = random_tensor(type, 130, n_cols);
+            for (const int n : {1, 2, 7, 8, 9, 16, 17, 32, 33, 63, 64, 65, 300}) {
+                const std::vector<float> x = random_floats(static_cast<size_t>(n) * n_cols);
+                const std::vector<float> before = random_floats(static_cast<size_t>(n) * 130);
+                const Buffer<float> device_x = upload(x);
+                Buffer<float> y = upload(std::vector<float>(n * 37, std::nanf("")));
+                Buffer<float> added = upload(before);
+                const Product products[] = {{&first, y.data()}, {&second, added.data(), true}};
+                backend_->matmul(Rows::plain(device_x.data()), n, products);
+                backend_->finish();
+                const double error = test::worse(product_error(first, x, n, {}, download(y)),
+                                                 product_error(second, x, n, before, download(added)));
+                double& kind = n == 1 ? worst_vector : worst;
+                kind = std::max(kind, error);
+                EXPECT_LT(error, n == 1 ? 2e-3 : 5e-4) << name << ", " << n_cols << " columns, " << n << " rows of x";
+            }
+        }
+        std::printf("matmul, %s: worst error %.2g, one token %.2g\n", name, worst, worst_vector);
+    }
+}
+
+// Batch-invariant: each row of the result has the bits of that row alone. Row lengths with an unfinished chunk of 32,
+// and with empty segments.
+TEST_F(CudaOperations, InvariantProductsDoNotDependOnTheBatch) {
+    constexpr int kMost = 300;
+    for (const WeightType type : test::kWeightTypes) {
+        const char* const name = weight_type_traits(type)->name;
+        double worst = 0;
+        const bool whole_blocks = weight_type_traits(type)->block_elements > 1;
+        for (const int n_cols : {whole_blocks ? 256 : 264, whole_blocks ? 1024 : 72, 11008}) {
+            const Tensor first = random_tensor(type, 37, n_cols);
+            const Tensor second = random_tensor(type, 270, n_cols);
+            const std::vector<float> x = random_floats(static_cast<size_t>(kMost) * n_cols);
+            const std::vector<float> before = random_floats(static_cast<size_t>(kMost) * 270);
+            const Buffer<float> device_x = upload(x);
+            const auto multiply = [&](int row, int n) {
+                Buffer<float> y = upload(std::vector<float>(n * 37, std::nanf("")));
+                Buffer<float> added = upload({before.begin() + row * 270, before.begin() + (row + n) * 270});
+                const Product products[] = {{&first, y.data()}, {&second, added.data(), true}};
+                invariant_backend_->matmul(Rows::plain(device_x.data() + static_cast<size_t>(row) * n_cols), n,
+                                           products);
+                invariant_backend_->finish();
+                return std::pair{download(y), download(added)};
+            };
+            const auto whole = multiply(0, kMost);
+            worst = std::max(worst, test::worse(product_error(first, x, kMost, {}, whole.first),
+                                                product_error(second, x, kMost, before, whole.second)));
+            int n_different = 0;
+            for (const int n : {1, 2, 7, 8, 9, 16, 17, 32, 33, 63, 64, 65, 128, 129}) {
+                for (const int row : {0, 3, kMost - n}) {
+                    const auto part = multiply(row, n);
+                    for (int i = 0; i < n * 37; ++i) {
+                        n_different += part.first[i] != whole.first[row * 37 + i];
+                    }
+                    for (int i = 0; i < n * 270; ++i) {
+                        n_different += part.second[i] != whole.second[row * 270 + i];
+                    }
+                    EXPECT_EQ(n_different, 0) << name << ", " << n_cols << " columns, rows " << row << " + " << n;
+                    n_different = 0;
+                }
+            }
+        }
+        std::printf("batch-invariant matmul, %s: worst error %.2g\n", name, worst);
+        EXPECT_LT(worst, 5e-4) << name;
+    }
+}
+
+// Batches of a prompt's size: tiles of 256 tokens on GPUs with their shared memory, and two or four thread blocks for
+// the tiles left over by the last wave of an H200.
+TEST_F(CudaOperations, InvariantProductsOfManyTokens) {
+    constexpr int kMost = 10900;
+    constexpr int kPart = 128;
+    constexpr int kColumns = 1056;  // segments of 9, 9, 9 and 6 chunks
+    const Tensor first = random_tensor(WeightType::F16, 37, kColumns);
+    const Tensor second = random_tensor(WeightType::F16, 270, kColumns);
+    const std::vector<float> x = random_floats(static_cast<size_t>(kMost) * kColumns);
+    const std::vector<float> before = random_floats(static_cast<size_t>(kMost) * 270);
+    const Buffer<float> device_x = upload(x);
+    // Rows [0, n), at most n_each at a time.
+    const auto multiply = [&](int n, int n_each) {
+        Buffer<float> y = upload(std::vector<float>(static_cast<size_t>(n) * 37, std::nanf("")));
+        Buffer<float> added = upload({before.begin(), before.begin() + n * 270});
+        for (int row = 0; row < n; row += n_each) {
+            const Product products[] = {{&first, y.data() + row * 37}, {&second, added.data() + row * 270, true}};
+            invariant_backend_->matmul(Rows::plain(device_x.data() + static_cast<size_t>(row) * kColumns),
+                                       std::min(n_each, n - row), products);
+        }
+        invariant_backend_->finish();
+        return std::pair{download(y), download(added)};
+    };
+    const auto parts = multiply(kMost, kPart);
+    const auto known = multiply(kPart, kPart);
+    EXPECT_LT(test::worse(product_error(first, x, kPart, {}, known.first),
+                          product_error(second, x, kPart, before, known.second)),
+              5e-4);
+    EXPECT_TRUE(std::equal(known.second.begin(), known.second.end(), parts.second.begin()));
+    for (const int n : {300, 2048, 8500, kMost}) {
+        const auto whole = multiply(n, n);
+        int n_different = 0;
+        for (int i = 0; i < n * 37; ++i) {
+            n_different += whole.first[i] != parts.first[i];
+        }
+        for (int i = 0; i < n * 270; ++i) {
+            n_different += whole.second[i] != parts.second[i];
+        }
+        EXPECT_EQ(n_different, 0) << n << " rows of x";
+    }
+}
+
+}  // namespace
+}  // namespace lk
