@@ -1,4 +1,5 @@
 using LlamaKivi.Common;
+using LlamaKivi.Native;
 using LlamaKivi.Sampling;
 
 namespace LlamaKivi.Hosting.Tests;
@@ -20,6 +21,35 @@ internal static class Engines
     }
 
     public static InferenceParams Greedy(int tokens) => new() { MaxTokens = tokens, SamplingPipeline = new GreedySamplingPipeline() };
+
+    /// <summary>Writes one token until the cache is full.</summary>
+    public static InferenceParams Endless() => new()
+    {
+        MaxTokens = -1,
+        SamplingPipeline = new DefaultSamplingPipeline { Temperature = 0, LogitBias = new Dictionary<LLamaToken, float> { [(LLamaToken)5] = 1000 } },
+    };
+
+    /// <summary>The text of a request that has begun: its first piece is there.</summary>
+    public static async Task<Task<string>> BegunAsync(this InferenceStream stream, CancellationToken cancellationToken = default)
+    {
+        IAsyncEnumerator<string> pieces = stream.GetAsyncEnumerator(cancellationToken);
+        Assert.True(await pieces.MoveNextAsync());
+        return RestAsync(pieces);
+    }
+
+    private static async Task<string> RestAsync(IAsyncEnumerator<string> pieces)
+    {
+        await using (pieces)
+        {
+            string text = pieces.Current;
+            while (await pieces.MoveNextAsync())
+            {
+                text += pieces.Current;
+            }
+
+            return text;
+        }
+    }
 
     public static async Task<string> TextAsync(this InferenceStream stream, CancellationToken cancellationToken = default)
     {
