@@ -47,7 +47,8 @@ public sealed class DisposalTests(TinyModel model) : IClassFixture<TinyModel>
         return stopped;
     }
 
-    // Begins calls and disposes of their owner during the first pass of the first one. Returns the number of interrupted calls, and of passes of the context until all had ended.
+    // Begins calls and disposes of their owner during the first pass of the first one.
+    // Returns the number of interrupted calls, and of passes of the context until all had ended.
     private static async Task<(int Stopped, int Passes)> DisposeInPassAsync(string owner, IDisposable disposed, LLamaContext context, Func<Task[]> begin)
     {
         var inside = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -72,7 +73,8 @@ public sealed class DisposalTests(TinyModel model) : IClassFixture<TinyModel>
     {
         const string Embedder = "LlamaKivi.LLamaEmbedder";
         var embedder = new LLamaEmbedder(model.Weights, model.Params(4096));
-        (int stopped, int passes) = await DisposeInPassAsync(Embedder, embedder, embedder.Context, () => [.. Enumerable.Range(0, 4).Select(_ => embedder.GetEmbeddings(Text, Cancelled))]);
+        (int stopped, int passes) = await DisposeInPassAsync(Embedder, embedder, embedder.Context,
+            () => [.. Enumerable.Range(0, 4).Select(_ => embedder.GetEmbeddings(Text, Cancelled))]);
         Assert.Equal((4, 1), (stopped, passes));
         Assert.Equal(Embedder, (await Assert.ThrowsAsync<ObjectDisposedException>(() => embedder.GetEmbeddings("x", Cancelled))).ObjectName);
         embedder.Dispose();

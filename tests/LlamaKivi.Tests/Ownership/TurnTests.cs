@@ -315,7 +315,8 @@ public sealed class TurnTests(TinyModel model) : IClassFixture<TinyModel>
         }
         else
         {
-            IAsyncEnumerator<ChatResponseUpdate> response = client.GetStreamingResponseAsync("Hello", new ChatOptions { Temperature = 0, MaxOutputTokens = 100 }, Cancelled).GetAsyncEnumerator(Cancelled);
+            var many = new ChatOptions { Temperature = 0, MaxOutputTokens = 100 };
+            IAsyncEnumerator<ChatResponseUpdate> response = client.GetStreamingResponseAsync("Hello", many, Cancelled).GetAsyncEnumerator(Cancelled);
             Assert.True(await response.MoveNextAsync());
             stream = response;
         }

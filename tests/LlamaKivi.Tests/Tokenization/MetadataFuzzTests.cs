@@ -5,6 +5,7 @@ using LlamaKivi.Common;
 using LlamaKivi.Exceptions;
 using LlamaKivi.Native;
 using LlamaKivi.Templates;
+using LlamaKivi.TestHelpers;
 using LlamaKivi.Tokenization;
 
 namespace LlamaKivi.Tests.Tokenization;

@@ -1,3 +1,4 @@
+using LlamaKivi.TestHelpers;
 using LlamaKivi.Tokenization;
 
 namespace LlamaKivi.Tests.Tokenization;
