@@ -162,7 +162,8 @@ public sealed class PrefillBudgetTests
         const int Warm = 30;   // steps of the stream alone, so that one slow step says little about the time of the next
         const int Most = 512;  // tokens of a batch
         using var watch = new StepWatch();
-        using InferenceEngine engine = await watch.StartAsync(Engines.Options(contextSize: 8192, sequences: 4) with { BatchSize = Most, PrefixCache = new PrefixCacheOptions { Enabled = false } });
+        InferenceEngineOptions options = Engines.Options(contextSize: 8192, sequences: 4) with { BatchSize = Most, PrefixCache = new PrefixCacheOptions { Enabled = false } };
+        using InferenceEngine engine = await watch.StartAsync(options);
         using var stop = new CancellationTokenSource();
         await using IAsyncEnumerator<string> stream = engine.InferAsync("Once upon a time", Engines.Endless(), stop.Token).GetAsyncEnumerator();
         for (int piece = 0; piece < Warm; piece++)
