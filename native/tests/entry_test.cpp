@@ -1,5 +1,6 @@
 // Concurrent calls of a context, from threads and from callbacks: one is admitted, the others get LK_BUSY with the name
 // of the running call.
+#include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <functional>
@@ -213,11 +214,11 @@ TEST_F(EntryTest, ACallbackMayFreeTheContext) {
     EXPECT_EQ(lk_decode(mine, &batch_), LK_CANCELLED);
 }
 
-// Lets the other thread's call overlap a decode, even on one free core. Not by sleeping: some systems sleep for
-// milliseconds at least.
-int32_t wait_in_first_layer(const lk_observation* o, void*) {
-    const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(50);
-    while (o->layer == 0 && std::chrono::steady_clock::now() < until) {
+// Holds a decode until another call of the round has returned, or overlaps the decode of the other thread. Relaxed: the
+// thread sanitizer must not see the calls as ordered.
+int32_t wait_for_another_call(const lk_observation* o, void* n_returned) {
+    const auto& returned = *static_cast<const std::atomic<int>*>(n_returned);
+    while (o->layer == 0 && returned.load(std::memory_order_relaxed) == 0) {
         std::this_thread::yield();
     }
     return 1;
@@ -236,19 +237,24 @@ TEST_F(EntryTest, EveryPairOfCallsAtOnce) {
     std::vector<int> together(left.size());
     for (size_t i = 0; i < left.size(); ++i) {
         for (size_t j = 0; j < right.size(); ++j) {
+            std::atomic<int> n_returned = 0;  // in this round
             if (i == 0) {
-                ASSERT_EQ(lk_context_observe(context_, wait_in_first_layer, nullptr), LK_OK);
+                ASSERT_EQ(lk_context_observe(context_, wait_for_another_call, &n_returned), LK_OK);
             }
             test::Rendezvous both;
             const auto race = [&](const Call& call, bool cleans, int* n_busy) {
                 for (int round = 0; round < rounds; ++round) {
                     both.arrive_and_wait();
                     const lk_status status = call.run();
+                    n_returned.fetch_add(1, std::memory_order_relaxed);
                     EXPECT_TRUE(allowed(status)) << call.name << ": " << lk_status_name(status);
                     *n_busy += status == LK_BUSY ? 1 : 0;
                     both.arrive_and_wait();
-                    for (int seq = 0; seq < 3 && cleans; ++seq) {
-                        EXPECT_EQ(lk_seq_truncate(context_, seq, 0), LK_OK);
+                    if (cleans) {
+                        n_returned.store(0, std::memory_order_relaxed);
+                        for (int seq = 0; seq < 3; ++seq) {
+                            EXPECT_EQ(lk_seq_truncate(context_, seq, 0), LK_OK);
+                        }
                     }
                 }
             };

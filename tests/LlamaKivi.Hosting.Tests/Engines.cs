@@ -29,6 +29,28 @@ internal static class Engines
         SamplingPipeline = new DefaultSamplingPipeline { Temperature = 0, LogitBias = new Dictionary<LLamaToken, float> { [(LLamaToken)5] = 1000 } },
     };
 
+    /// <summary>The text of a request that has begun: its first piece is there.</summary>
+    public static async Task<Task<string>> BegunAsync(this InferenceStream stream, CancellationToken cancellationToken = default)
+    {
+        IAsyncEnumerator<string> pieces = stream.GetAsyncEnumerator(cancellationToken);
+        Assert.True(await pieces.MoveNextAsync());
+        return RestAsync(pieces);
+    }
+
+    private static async Task<string> RestAsync(IAsyncEnumerator<string> pieces)
+    {
+        await using (pieces)
+        {
+            string text = pieces.Current;
+            while (await pieces.MoveNextAsync())
+            {
+                text += pieces.Current;
+            }
+
+            return text;
+        }
+    }
+
     public static async Task<string> TextAsync(this InferenceStream stream, CancellationToken cancellationToken = default)
     {
         string text = "";

@@ -23,21 +23,10 @@ public sealed class FullBatchTests
             }
         }
 
-        using InferenceEngine full = await Engines.StartAsync(options);
-        int most = 0;
-        using var done = new CancellationTokenSource();
-        Task watch = Task.Run(async () =>
-        {
-            while (!done.IsCancellationRequested)
-            {
-                most = Math.Max(most, full.Status.Running);
-                await Task.Delay(1);
-            }
-        });
+        using var watch = new StepWatch();
+        using InferenceEngine full = await watch.StartAsync(options);
         string[] together = await Task.WhenAll(requests.Select(request => request.RunAsync(full, mayCancel: true)));
-        await done.CancelAsync();
-        await watch;
-        Assert.Equal(Count, most);
+        Assert.Equal(Count, watch.Steps.Max(step => step.Status.Running));
         foreach (Request request in requests)
         {
             (string text, string expected) = (together[request.Index], alone[request.Index]);
@@ -91,20 +80,22 @@ public sealed class FullBatchTests
                 AntiPrompts = Kind == Kind.Stop ? [" the", "."] : [],
             });
             string text = "";
+            string? cancelled = null;  // the text until then; pieces that were ready may follow
             try
             {
                 await foreach (string piece in stream.WithCancellation(stop.Token))
                 {
                     text += piece;
-                    if (mayCancel && Kind == Kind.Cancelled && text.Length >= 4 + index)
+                    if (mayCancel && cancelled is null && Kind == Kind.Cancelled && text.Length >= 4 + index)
                     {
+                        cancelled = text;
                         await stop.CancelAsync();
                     }
                 }
             }
-            catch (OperationCanceledException) when (stop.IsCancellationRequested)
+            catch (OperationCanceledException) when (cancelled is not null)
             {
-                return text;
+                return cancelled;
             }
 
             StopReason = stream.StopReason;

@@ -1,5 +1,4 @@
 using LlamaKivi.Common;
-using LlamaKivi.Sampling;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Diagnostics.HealthChecks;
 using Microsoft.Extensions.Hosting;
@@ -89,23 +88,5 @@ public sealed class HealthTests
         });
         builder.Services.AddHealthChecks().AddLlamaKivi();
         return builder.Build();
-    }
-
-    // Blocks the engine's loop when its request begins.
-    private sealed class BlockingPipeline : DefaultSamplingPipeline
-    {
-        public ManualResetEventSlim Go { get; } = new();
-
-        public override void Reset()
-        {
-            Go.Wait();
-            base.Reset();
-        }
-
-        public override void Dispose()
-        {
-            Go.Dispose();
-            base.Dispose();
-        }
     }
 }

@@ -45,7 +45,7 @@ public sealed class InferenceEngineTests
     {
         using InferenceEngine engine = await Engines.StartAsync(Engines.Options(sequences: 1) with { MaxWaiting = 1 });
         using var stop = new CancellationTokenSource();
-        Task<string>[] busy = [.. Enumerable.Range(0, 2).Select(_ => engine.InferAsync(Prompts[0], Engines.Greedy(500)).TextAsync(stop.Token))];
+        Task<string>[] busy = [.. Enumerable.Range(0, 2).Select(_ => engine.InferAsync(Prompts[0], Engines.Endless()).TextAsync(stop.Token))];
         while (engine.Status is not { Running: 1, Waiting: 1 })
         {
             await Task.Delay(1);
@@ -102,17 +102,15 @@ public sealed class InferenceEngineTests
     {
         string alone = await Engines.AloneAsync(Prompts[2], 30);
         using InferenceEngine engine = await Engines.StartAsync(Engines.Options());
-        var shared = new Sampling.DefaultSamplingPipeline { Seed = 1 };
-        Task<string> first = engine.InferAsync(Prompts[0], new Common.InferenceParams { MaxTokens = 200, SamplingPipeline = shared }).TextAsync();
-        while (engine.Status.Running == 0)
-        {
-            await Task.Delay(1);
-        }
-
+        using var stop = new CancellationTokenSource();
+        Common.InferenceParams endless = Engines.Endless();
+        Task<string> first = await engine.InferAsync(Prompts[0], endless).BegunAsync(stop.Token);
         Task<string> other = engine.InferAsync(Prompts[2], Engines.Greedy(30)).TextAsync();
-        await Assert.ThrowsAsync<InvalidOperationException>(() => engine.InferAsync(Prompts[1], new Common.InferenceParams { MaxTokens = 2, SamplingPipeline = shared }).TextAsync());
+        await Assert.ThrowsAsync<InvalidOperationException>(() => engine.InferAsync(Prompts[1], endless with { MaxTokens = 2 }).TextAsync());
+        Assert.False(first.IsCompleted);
         Assert.Equal(alone, await other);
-        Assert.NotEmpty(await first);
+        await stop.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => first);
     }
 
     [Theory]
@@ -133,17 +131,11 @@ public sealed class InferenceEngineTests
             alone.Add(await one.InferAsync(prompt, Engines.Greedy(120)).TextAsync());
         }
 
-        using InferenceEngine engine = await Engines.StartAsync(options);
-        int preempted = 0;
-        Task<string[]> together = Task.WhenAll(Prompts[..6].Select(prompt => engine.InferAsync(prompt, Engines.Greedy(120)).TextAsync()));
-        while (!together.IsCompleted)
-        {
-            preempted = Math.Max(preempted, engine.Status.Preempted);
-            await Task.Delay(1);
-        }
-
-        Assert.True(preempted > 0, "Six texts of 120 tokens fit in 512: the test shows nothing.");
-        Assert.Equal(alone, await together);
+        using var watch = new StepWatch();
+        using InferenceEngine engine = await watch.StartAsync(options);
+        string[] together = await Task.WhenAll(Prompts[..6].Select(prompt => engine.InferAsync(prompt, Engines.Greedy(120)).TextAsync()));
+        Assert.True(watch.Preemptions > 0, "Six texts of 120 tokens fit in 512: the test shows nothing.");
+        Assert.Equal(alone, together);
     }
 
     [Fact]
@@ -151,12 +143,7 @@ public sealed class InferenceEngineTests
     {
         string alone = await Engines.AloneAsync(Prompts[3], 100);
         using InferenceEngine engine = await Engines.StartAsync(Engines.Options());
-        Task<string> running = engine.InferAsync(Prompts[3], Engines.Greedy(100)).TextAsync();
-        while (engine.Status.Running == 0)
-        {
-            await Task.Delay(1);
-        }
-
+        Task<string> running = await engine.InferAsync(Prompts[3], Engines.Greedy(100)).BegunAsync();
         Task stopping = engine.StopAsync(CancellationToken.None);
         EngineBusyException refusal = await Assert.ThrowsAsync<EngineBusyException>(() => engine.InferAsync(Prompts[1]).TextAsync());
         Assert.Null(refusal.RetryAfter);
@@ -169,12 +156,7 @@ public sealed class InferenceEngineTests
     public async Task Stopping_ends_what_does_not_finish_in_time_with_an_error()
     {
         using InferenceEngine engine = await Engines.StartAsync(Engines.Options(contextSize: 60_000) with { DrainTimeout = TimeSpan.FromMilliseconds(100) });
-        Task<string> running = engine.InferAsync(Prompts[0], Engines.Endless()).TextAsync();
-        while (engine.Status.Running == 0)
-        {
-            await Task.Delay(1);
-        }
-
+        Task<string> running = await engine.InferAsync(Prompts[0], Engines.Endless()).BegunAsync();
         await engine.StopAsync(CancellationToken.None);
         await Assert.ThrowsAsync<EngineBusyException>(() => running);
     }

@@ -28,8 +28,8 @@ public sealed class MemoryBudgetTests
     public async Task Requests_that_outgrow_the_bytes_are_preempted_and_finish(string type)
     {
         InferenceEngineOptions options = Options(type, sequences: 3, tokens: 200) with { Watermark = 1 };
-        (_, int preempted, long bytes, string[] texts) = await RunAsync(options, Prompts[..4], 330);
-        Assert.True(preempted > 0, $"All requests fit, with {bytes} of {options.KvCache.MemoryBudget} bytes and texts of {string.Join(", ", texts.Select(text => text.Length))} characters: the test shows nothing.");
+        (_, long preemptions, long bytes, string[] texts) = await RunAsync(options, Prompts[..4], 330);
+        Assert.True(preemptions > 0, $"All requests fit, with {bytes} of {options.KvCache.MemoryBudget} bytes and texts of {string.Join(", ", texts.Select(text => text.Length))} characters: the test shows nothing.");
         Assert.InRange(bytes, 1, options.KvCache.MemoryBudget!.Value);
         Assert.Equal(await AloneAsync(options, Prompts[..4], 330), texts);
     }
@@ -80,18 +80,12 @@ public sealed class MemoryBudgetTests
         return [.. texts];
     }
 
-    private static async Task<(int Most, int Preempted, long Bytes, string[] Texts)> RunAsync(InferenceEngineOptions options, string[] prompts, int tokens)
+    private static async Task<(int Most, long Preemptions, long Bytes, string[] Texts)> RunAsync(InferenceEngineOptions options, string[] prompts, int tokens)
     {
-        using InferenceEngine engine = await Engines.StartAsync(options);
-        (int most, int preempted, long bytes) = (0, 0, 0);
-        Task<string[]> texts = Task.WhenAll(prompts.Select(prompt => engine.InferAsync(prompt, Engines.Greedy(tokens)).TextAsync()));
-        while (!texts.IsCompleted)
-        {
-            EngineStatus now = engine.Status;
-            (most, preempted, bytes) = (Math.Max(most, now.Running), Math.Max(preempted, now.Preempted), Math.Max(bytes, now.QuantizedBytes + now.ExactBytes));
-            await Task.Delay(1);
-        }
-
-        return (most, preempted, bytes, await texts);
+        using var watch = new StepWatch();
+        using InferenceEngine engine = await watch.StartAsync(options);
+        string[] texts = await Task.WhenAll(prompts.Select(prompt => engine.InferAsync(prompt, Engines.Greedy(tokens)).TextAsync()));
+        EngineStatus[] steps = [.. watch.Steps.Select(step => step.Status)];
+        return (steps.Max(status => status.Running), watch.Preemptions, steps.Max(status => status.QuantizedBytes + status.ExactBytes), texts);
     }
 }

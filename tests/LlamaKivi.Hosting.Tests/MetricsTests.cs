@@ -1,4 +1,5 @@
 using System.Diagnostics.Metrics;
+using LlamaKivi.Common;
 
 namespace LlamaKivi.Hosting.Tests;
 
@@ -117,12 +118,9 @@ public sealed class MetricsTests
         });
         using InferenceEngine engine = await StartAsync(new TestMeters(), listener, options => options with { SeqMax = 1 });
         using var stop = new CancellationTokenSource();
-        Task<string> running = engine.InferAsync("The cat sat on the mat", Engines.Greedy(300)).TextAsync();
-        while (engine.Status.Running == 0)
-        {
-            await Task.Delay(1);
-        }
-
+        using var pipeline = new BlockingPipeline();
+        Task<string> running = engine.InferAsync("The cat sat on the mat", new InferenceParams { MaxTokens = 4, SamplingPipeline = pipeline }).TextAsync();
+        await pipeline.Begun;
         Task<string> waiting = engine.InferAsync("In the beginning", Engines.Greedy(1), stop.Token).TextAsync();
         while (engine.Status.Waiting == 0)
         {
@@ -131,6 +129,7 @@ public sealed class MetricsTests
 
         await stop.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => waiting);
+        pipeline.Go.Set();
         await running;
         await engine.StopAsync(CancellationToken.None);
         Assert.Equal(["cancelled", null], ends);

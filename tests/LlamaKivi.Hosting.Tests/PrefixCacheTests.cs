@@ -56,25 +56,15 @@ public sealed class PrefixCacheTests
     {
         string system = string.Join(' ', Enumerable.Range(0, 220).Select(i => $"word{i}"));
         InferenceEngineOptions options = Engines.Options(contextSize: 2048, sequences: 8) with { KvCache = KvCacheParams.Parse(type) };
-        using InferenceEngine engine = await Engines.StartAsync(options);
+        using var watch = new StepWatch();
+        using InferenceEngine engine = await watch.StartAsync(options);
         string[] prompts = [.. Enumerable.Range(0, 8).Select(i => $"{system} number {i}")];
         InferenceStream first = engine.InferAsync(prompts[0], Engines.Greedy(1));
         await first.TextAsync();
         await engine.InferAsync(prompts[1], Engines.Greedy(1)).TextAsync();  // leaves the first prompt where the numbers begin
         Assert.InRange(first.Timings.PromptTokens, 400, 900);
-        int most = 0;
-        using var done = new CancellationTokenSource();
-        Task watch = Task.Run(async () =>
-        {
-            while (!done.IsCancellationRequested)
-            {
-                most = Math.Max(most, engine.Status.Running);
-                await Task.Delay(1);
-            }
-        });
         string[] texts = await Task.WhenAll(prompts.Select(prompt => engine.InferAsync(prompt, Engines.Greedy(24)).TextAsync()));
-        await done.CancelAsync();
-        await watch;
+        int most = watch.Steps.Max(step => step.Status.Running);
         Assert.True(most >= least, $"At most {most} requests of {first.Timings.PromptTokens} tokens ran at once.");
         using InferenceEngine alone = await Engines.StartAsync(options with { PrefixCache = new PrefixCacheOptions { Enabled = false } });
         Assert.Equal(await alone.InferAsync(prompts[7], Engines.Greedy(24)).TextAsync(), texts[7]);

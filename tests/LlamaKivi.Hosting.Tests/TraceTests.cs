@@ -78,12 +78,7 @@ public sealed class TraceTests
         using InferenceEngine engine = await Engines.StartAsync(Engines.Options(sequences: 1) with { MaxWaiting = 0 });
         using var stop = new CancellationTokenSource();
         Activity cancelled = new Activity("cancelled").Start();
-        Task<string> running = engine.InferAsync("Hello", Engines.Greedy(2000)).TextAsync(stop.Token);
-        while (engine.Status.Running == 0)
-        {
-            await Task.Delay(1);
-        }
-
+        Task<string> running = await engine.InferAsync("Hello", Engines.Endless()).BegunAsync(stop.Token);
         Activity refused = new Activity("refused").Start();
         await Assert.ThrowsAsync<EngineBusyException>(() => engine.InferAsync("Hello", Engines.Greedy(1)).TextAsync());
         await stop.CancelAsync();
@@ -104,8 +99,7 @@ public sealed class TraceTests
         using InferenceEngine engine = await Engines.StartAsync(Engines.Options(contextSize: 512, sequences: 4) with { Watermark = 1, PrefixCache = new PrefixCacheOptions { Enabled = false } });
         using Activity caller = new Activity("caller").Start();
         await Task.WhenAll(Enumerable.Range(0, 4).Select(i => engine.InferAsync($"Number {i} is", Engines.Greedy(200)).TextAsync()));
-        await Task.Delay(1);
-        Assert.Contains(spans.All.Where(span => span.ParentSpanId == caller.SpanId), span =>
+        Assert.Contains(await spans.RequestsAsync(caller, 4), span =>
             span.Events.Select(item => item.Name).SequenceEqual(["llamakivi.preempted", "llamakivi.restored"]));
     }
 
@@ -133,22 +127,24 @@ public sealed class TraceTests
             ActivitySource.AddActivityListener(_listener);
         }
 
-        public IEnumerable<Activity> All => _ended;
-
         public Activity[] Of(Activity request) => [.. _ended.Where(span => span.ParentSpanId == request.SpanId).OrderBy(span => span.StartTimeUtc)];
 
-        /// <summary>The request under a caller's span, which ends on the engine's thread.</summary>
-        public async Task<Activity> RequestAsync(Activity caller)
+        /// <summary>The request under a caller's span.</summary>
+        public async Task<Activity> RequestAsync(Activity caller) => (await RequestsAsync(caller, 1))[0];
+
+        /// <summary>The requests under a caller's span, which end on the engine's thread.</summary>
+        public async Task<Activity[]> RequestsAsync(Activity caller, int count)
         {
             var watch = Stopwatch.StartNew();
             while (true)
             {
-                if (_ended.FirstOrDefault(span => span.ParentSpanId == caller.SpanId) is { } request)
+                Activity[] requests = [.. _ended.Where(span => span.ParentSpanId == caller.SpanId)];
+                if (requests.Length >= count)
                 {
-                    return request;
+                    return requests;
                 }
 
-                Assert.True(watch.Elapsed < TimeSpan.FromSeconds(20), "The request has no span.");
+                Assert.True(watch.Elapsed < TimeSpan.FromSeconds(60), $"{requests.Length} of {count} requests have a span.");
                 await Task.Delay(1);
             }
         }

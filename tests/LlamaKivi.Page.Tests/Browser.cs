@@ -144,7 +144,7 @@ internal sealed partial class OpenPage : IAsyncDisposable
 
     public async ValueTask DisposeAsync() => await _context.DisposeAsync();
 
-    [GeneratedRegex("[a-zA-Z]", RegexOptions.None, 1000)]
+    [GeneratedRegex("[a-zA-Z]", RegexOptions.None, Timeout.Infinite)]
     private static partial Regex Letter();
 
     private static void Add(List<string> list, string? text)

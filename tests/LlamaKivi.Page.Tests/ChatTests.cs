@@ -42,12 +42,7 @@ public sealed class ChatTests(Browser browser)
         await page.WaitForEndAsync();
         await page.Expect(page.Answer.Locator(".note")).ToContainTextAsync("Stopped");
         string text = await page.Answer.Locator(".body").InnerTextAsync();
-        for (int i = 0; i < 100 && browser.Server.Engine.Status.Running > 0; i++)
-        {
-            await Task.Delay(50);
-        }
-
-        Assert.Equal(0, browser.Server.Engine.Status.Running);
+        await browser.Server.IdleAsync();
         Assert.Equal(text, await page.Answer.Locator(".body").InnerTextAsync());
         page.AssertQuiet();
     }
@@ -89,7 +84,7 @@ public sealed class ChatTests(Browser browser)
     public async Task Conversations_stream_at_once_and_survive_a_reload()
     {
         await using OpenPage page = await browser.OpenAsync();
-        await page.SetParametersAsync(tokens: 1500);
+        await page.SetParametersAsync(tokens: 3500);
         await page.SendAsync("Tell a story about a dog.");
         await page.WaitForTextAsync();
         await page.Button("New conversation").ClickAsync();
@@ -103,7 +98,7 @@ public sealed class ChatTests(Browser browser)
         await page.Expect(page.Messages).ToHaveCountAsync(2);
         await page.Expect(page.Answer.Locator(".note")).ToContainTextAsync("The answer is incomplete");
         await page.Expect(page.Page.GetByRole(AriaRole.Alert)).ToContainTextAsync("The page was reloaded during the answer.");
-        await page.Expect(page.Page.GetByLabel("Max tokens")).ToHaveValueAsync("1500");
+        await page.Expect(page.Page.GetByLabel("Max tokens")).ToHaveValueAsync("3500");
 
         await page.Button("Delete the conversation “Tell a story about a cat.”").ClickAsync();
         await page.Expect(chats).ToHaveTextAsync(["Tell a story about a dog."]);

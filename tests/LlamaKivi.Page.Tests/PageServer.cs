@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Net.Http.Json;
 using System.Text.Json;
 using LlamaKivi.Hosting;
@@ -45,6 +46,17 @@ public sealed class PageServer : IAsyncLifetime
         Client.Dispose();
         await _app!.StopAsync();
         await _app.DisposeAsync();
+    }
+
+    /// <summary>Waits until no request runs.</summary>
+    public async Task IdleAsync()
+    {
+        var watch = Stopwatch.StartNew();
+        while (Engine.Status.Running > 0)
+        {
+            Assert.True(watch.Elapsed < TimeSpan.FromSeconds(60), $"Requests run on: {Engine.Status}");
+            await Task.Delay(5);
+        }
     }
 
     /// <summary>The answer that a program gets to the same messages, without the page.</summary>

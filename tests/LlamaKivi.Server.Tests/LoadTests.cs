@@ -8,6 +8,8 @@ using System.Text.Json;
 namespace LlamaKivi.Server.Tests;
 
 /// <summary>Many clients at once, some of which hang up or send nonsense. LK_LOAD_REQUESTS raises the number of requests.</summary>
+[CollectionDefinition(nameof(LoadTests), DisableParallelization = true)]  // the memory of other tests would count
+[Collection(nameof(LoadTests))]
 public sealed class LoadTests
 {
     private const int Clients = 64;

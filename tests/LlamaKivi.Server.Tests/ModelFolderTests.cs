@@ -7,6 +7,7 @@ using LlamaKivi.Hosting;
 using LlamaKivi.Native;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
@@ -85,18 +86,15 @@ public sealed class ModelFolderTests : IDisposable
         }
 
         await using Folder server = await StartAsync(options => options.MemoryBytes = one * 3 / 2);
-        Task<(HttpStatusCode Status, JsonElement Body)> running = server.AskAsync("first", tokens: 400);
-        while (!(await server.StatesAsync()).Contains("first loaded", StringComparison.Ordinal))
+        using HttpRequestMessage stream = new(HttpMethod.Post, "/v1/completions")
         {
-        }
-
+            Content = TestServer.Json("""{"model":"first","prompt":"Once upon a time","temperature":0,"max_tokens":600,"logit_bias":{"2":-100},"stream":true}"""),
+        };
+        using HttpResponseMessage running = await server.Http.SendAsync(stream, HttpCompletionOption.ResponseHeadersRead);
+        Assert.Equal(HttpStatusCode.OK, running.StatusCode);
         (HttpStatusCode status, JsonElement body) = await server.AskAsync("second");
-        if (!running.IsCompleted)
-        {
-            Assert.Equal((HttpStatusCode.ServiceUnavailable, "out_of_memory"), (status, body.GetProperty("error").GetProperty("code").GetString()));
-        }
-
-        Assert.Equal(HttpStatusCode.OK, (await running).Status);
+        Assert.Equal((HttpStatusCode.ServiceUnavailable, "out_of_memory"), (status, body.GetProperty("error").GetProperty("code").GetString()));
+        Assert.EndsWith("data: [DONE]\n\n", await running.Content.ReadAsStringAsync(), StringComparison.Ordinal);
         Assert.Equal(HttpStatusCode.OK, (await server.AskAsync("second")).Status);
         Assert.Equal("first unloaded, second loaded, third unloaded", await server.StatesAsync());
 
@@ -104,6 +102,31 @@ public sealed class ModelFolderTests : IDisposable
         (status, body) = await small.AskAsync("first");
         Assert.Equal(HttpStatusCode.ServiceUnavailable, status);
         Assert.Contains("MiB are free", body.GetProperty("error").GetProperty("message").GetString(), StringComparison.Ordinal);
+    }
+
+    /// <summary>A client that has an answer may ask for another model, for which this one has to leave.</summary>
+    [Theory]
+    [InlineData("/v1/completions", """{"prompt":"Hello","max_tokens":2}""")]
+    [InlineData("/v1/completions", """{"prompt":"Hello","max_tokens":2,"stream":true}""")]
+    [InlineData("/v1/chat/completions", """{"messages":[{"role":"user","content":"Hello"}],"max_tokens":2}""")]
+    [InlineData("/v1/chat/completions", """{"messages":[{"role":"user","content":"Hello"}],"max_tokens":2,"stream":true}""")]
+    [InlineData("/v1/messages", """{"messages":[{"role":"user","content":"Hello"}],"max_tokens":2}""")]
+    [InlineData("/v1/messages", """{"messages":[{"role":"user","content":"Hello"}],"max_tokens":2,"stream":true}""")]
+    [InlineData("/v1/responses", """{"input":"Hello","max_output_tokens":2}""")]
+    [InlineData("/v1/responses", """{"input":"Hello","max_output_tokens":2,"stream":true}""")]
+    [InlineData("/v1/embeddings", """{"input":"Hello"}""")]
+    [InlineData("/tokenize", """{"content":"Hello"}""")]
+    public async Task An_answer_ends_after_its_model_is_free(string path, string json)
+    {
+        long left = 0;  // bytes of the answer that are not sent when its handler has ended
+        await using Folder server = await StartAsync(middleware: async (http, next) =>
+        {
+            await next(http);
+            left = http.Response.BodyWriter.UnflushedBytes;
+        });
+        using HttpResponseMessage response = await server.Http.PostAsync(path, TestServer.Json($$"""{"model":"first",{{json[1..]}}"""));
+        Assert.Equal(HttpStatusCode.OK, response.StatusCode);
+        Assert.True(left > 0, "The answer is complete while its model is in use.");
     }
 
     [Fact]
@@ -213,7 +236,7 @@ public sealed class ModelFolderTests : IDisposable
         return options;
     }
 
-    private async Task<Folder> StartAsync(Action<ModelFolderOptions>? configure = null)
+    private async Task<Folder> StartAsync(Action<ModelFolderOptions>? configure = null, Func<HttpContext, RequestDelegate, Task>? middleware = null)
     {
         WebApplicationBuilder builder = WebApplication.CreateSlimBuilder();
         builder.WebHost.UseKestrel(options => options.Listen(IPAddress.Loopback, 0));
@@ -225,6 +248,11 @@ public sealed class ModelFolderTests : IDisposable
             configure?.Invoke(options);
         });
         WebApplication app = builder.Build();
+        if (middleware is not null)
+        {
+            app.Use(middleware);
+        }
+
         app.MapLlamaKivi();
         await app.StartAsync();
         return new Folder(app);

@@ -80,6 +80,6 @@ internal sealed partial class SampleProgram : IDisposable
         Process.Dispose();
     }
 
-    [GeneratedRegex(@"http://127\.0\.0\.1:\d+", RegexOptions.None, 1000)]
+    [GeneratedRegex(@"http://127\.0\.0\.1:\d+", RegexOptions.None, Timeout.Infinite)]
     private static partial Regex Address();
 }

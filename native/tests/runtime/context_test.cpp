@@ -1,11 +1,12 @@
 // Batches through the demo model: splitting tokens into calls must not matter, and a failed call must change nothing.
 #include "runtime/context.h"
 
-#include <chrono>
+#include <algorithm>
 #include <thread>
 
 #include "support/failing_allocations.h"
 #include "support/model_helpers.h"
+#include "support/rendezvous.h"
 
 namespace lk {
 namespace {
@@ -212,6 +213,25 @@ TEST(ContextCancel, BeforeTheCall) {
     EXPECT_EQ(context.decode({1}), LK_OK) << "withdrawn";
 }
 
+// Holds a decode in the first layer of one of its passes.
+struct HeldPass {
+    explicit HeldPass(int at) : pass(at) {}
+
+    int pass;
+    int seen = 0;
+    test::Semaphore inside;
+    test::Semaphore go_on;
+
+    static int32_t observe(const lk_observation* o, void* data) {
+        auto& held = *static_cast<HeldPass*>(data);
+        if (o->layer == 0 && held.seen++ == held.pass) {
+            held.inside.release();
+            held.go_on.acquire();
+        }
+        return 1;
+    }
+};
+
 // Cancelled from another thread when passes of the call are already in the cache: they must be removed.
 TEST(ContextCancel, DuringALongCallLeavesNoTrace) {
     for (const lk_cache_type type : kTypes) {
@@ -224,36 +244,26 @@ TEST(ContextCancel, DuringALongCallLeavesNoTrace) {
         const std::vector<int32_t> tokens = make_tokens(300, 2);
         context.run(prompt);
         untouched.run(prompt);
-        const auto start = std::chrono::steady_clock::now();
-        ASSERT_EQ(context.decode(tokens, 1), LK_OK);
-        auto wait = (std::chrono::steady_clock::now() - start) / 3;
-        ASSERT_EQ(lk_seq_truncate(context.get(), 1, 0), LK_OK);
-
-        bool cancelled = false;
-        for (int attempt = 0; attempt < 8 && !cancelled; ++attempt, wait /= 2) {  // a busy machine may wake up too late
+        std::vector<int32_t> seqs(300, 0);
+        std::fill(seqs.begin() + 200, seqs.end(), 1);
+        const lk_batch batch{tokens.data(), nullptr, seqs.data(), nullptr, nullptr, 300};
+        for (const int pass : {1, 7, 16}) {  // of 19
+            SCOPED_TRACE(pass);
+            HeldPass held(pass);
+            ASSERT_EQ(lk_context_observe(context.get(), HeldPass::observe, &held), LK_OK);
             std::thread other([&] {
-                std::this_thread::sleep_for(wait);
+                held.inside.acquire();
                 lk_context_cancel(context.get());
+                held.go_on.release();
             });
-            std::vector<int32_t> seqs(300, 0);
-            std::fill(seqs.begin() + 200, seqs.end(), 1);
-            const lk_batch batch{tokens.data(), nullptr, seqs.data(), nullptr, nullptr, 300};
-            const lk_status status = lk_decode(context.get(), &batch);
+            EXPECT_EQ(lk_decode(context.get(), &batch), LK_CANCELLED);
             other.join();
-            lk_context_cancel_reset(context.get());
-            cancelled = status == LK_CANCELLED;
-            if (!cancelled) {  // too late: restart from the same state
-                ASSERT_EQ(lk_seq_truncate(context.get(), 0, 0), LK_OK);
-                ASSERT_EQ(lk_seq_truncate(context.get(), 1, 0), LK_OK);
-                context.run(prompt);
-            }
-        }
-        EXPECT_TRUE(cancelled);
-        EXPECT_EQ(context.length(0), 150u);
-        EXPECT_EQ(context.length(1), 0u);
-        for (int i = 0; i < 3; ++i) {
-            const std::vector<int32_t> next = make_tokens(40, 3 + i);
-            ASSERT_EQ(context.run(next), untouched.run(next)) << i;
+            ASSERT_EQ(lk_context_observe(context.get(), nullptr, nullptr), LK_OK);
+            EXPECT_EQ(held.seen, pass + 1) << "passes after the cancellation";
+            EXPECT_EQ(context.length(0), untouched.length(0));
+            EXPECT_EQ(context.length(1), 0u);
+            const std::vector<int32_t> next = make_tokens(40, 3 + pass);
+            ASSERT_EQ(context.run(next), untouched.run(next));
         }
     }
 }

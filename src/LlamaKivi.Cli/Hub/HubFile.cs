@@ -54,6 +54,6 @@ internal sealed partial record HubFile(string Path, long Size, string? Sha256)
         return false;
     }
 
-    [GeneratedRegex(@"-\d{5}-of-\d{5}\.gguf\z", RegexOptions.CultureInvariant | RegexOptions.IgnoreCase, matchTimeoutMilliseconds: 1000)]
+    [GeneratedRegex(@"-\d{5}-of-\d{5}\.gguf\z", RegexOptions.CultureInvariant | RegexOptions.IgnoreCase, matchTimeoutMilliseconds: Timeout.Infinite)]
     private static partial Regex PartOfSeveral();
 }

@@ -19,6 +19,6 @@ internal sealed partial record HubReference(string Owner, string Name, string? Q
             : throw new UsageException($"-hf: '{text}' is not OWNER/REPOSITORY or OWNER/REPOSITORY:QUANT, such as bartowski/SmolLM2-135M-Instruct-GGUF:Q4_K_M");
     }
 
-    [GeneratedRegex(@"\A(?<owner>\w[\w.-]*)/(?<name>\w[\w.-]*)(:(?<quant>\w+))?\z", RegexOptions.CultureInvariant | RegexOptions.ExplicitCapture, matchTimeoutMilliseconds: 1000)]
+    [GeneratedRegex(@"\A(?<owner>\w[\w.-]*)/(?<name>\w[\w.-]*)(:(?<quant>\w+))?\z", RegexOptions.CultureInvariant | RegexOptions.ExplicitCapture, matchTimeoutMilliseconds: Timeout.Infinite)]
     private static partial Regex Pattern();
 }

@@ -102,7 +102,7 @@ internal static class ChatCompletions
             await SendChunkAsync([], UsageView.Of(usages)).ConfigureAwait(false);
         }
 
-        await stream.SendDoneAsync(cancellation).ConfigureAwait(false);
+        stream.WriteDone();
 
         Task SendAsync(int choice, ChatDelta delta, string? reason, LogprobsView? logprobs = null) => SendChunkAsync([new ChatChunkChoice(choice, delta, logprobs, reason)], null);
 

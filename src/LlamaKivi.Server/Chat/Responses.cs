@@ -105,7 +105,8 @@ internal static class Responses
             };
             if (isStream)
             {
-                await SendAsync(new ResponseEvent(isCut ? "response.incomplete" : "response.completed") { Response = response }).ConfigureAwait(false);
+                var last = new ResponseEvent(isCut ? "response.incomplete" : "response.completed") { Response = response, SequenceNumber = _sequence++ };
+                _stream!.WriteLast(last, ServerJson.Text.ResponseEvent, last.Type);
             }
             else
             {

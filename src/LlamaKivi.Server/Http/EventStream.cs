@@ -30,8 +30,14 @@ internal sealed class EventStream
     public Task SendAsync<T>(T value, JsonTypeInfo<T> type, string? name, CancellationToken cancellationToken) =>
         SendAsync(_response, JsonSerializer.SerializeToUtf8Bytes(value, type), name, cancellationToken);
 
-    /// <summary>Sends the event that ends an OpenAI stream.</summary>
-    public Task SendDoneAsync(CancellationToken cancellationToken) => SendAsync(_response, "[DONE]"u8.ToArray(), null, cancellationToken);
+    /// <summary>Writes the last event. Like a JSON response, it leaves when the handler has ended.</summary>
+    /// <param name="value">Its data.</param>
+    /// <param name="type">JSON contract of the data.</param>
+    /// <param name="name">The event's name; null: none.</param>
+    public void WriteLast<T>(T value, JsonTypeInfo<T> type, string? name) => Write(_response.BodyWriter, JsonSerializer.SerializeToUtf8Bytes(value, type), name);
+
+    /// <summary>Writes the event that ends an OpenAI stream. It leaves when the handler has ended.</summary>
+    public void WriteDone() => Write(_response.BodyWriter, "[DONE]"u8, null);
 
     /// <summary>Sends an error as the last event of a stream.</summary>
     public static Task WriteErrorAsync(HttpResponse response, ApiException error, ErrorShape shape) =>
@@ -39,7 +45,12 @@ internal sealed class EventStream
 
     private static async Task SendAsync(HttpResponse response, byte[] data, string? name, CancellationToken cancellationToken)
     {
-        PipeWriter writer = response.BodyWriter;
+        Write(response.BodyWriter, data, name);
+        await response.BodyWriter.FlushAsync(cancellationToken).ConfigureAwait(false);
+    }
+
+    private static void Write(PipeWriter writer, ReadOnlySpan<byte> data, string? name)
+    {
         if (name is not null)
         {
             writer.Write("event: "u8);
@@ -50,6 +61,5 @@ internal sealed class EventStream
         writer.Write("data: "u8);
         writer.Write(data);
         writer.Write("\n\n"u8);
-        await writer.FlushAsync(cancellationToken).ConfigureAwait(false);
     }
 }

@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
 using Microsoft.AspNetCore.Http;
@@ -7,12 +8,14 @@ namespace LlamaKivi.Server;
 /// <summary>Writes JSON responses.</summary>
 internal static class JsonResult
 {
-    public static async Task WriteAsync<T>(HttpResponse response, T value, JsonTypeInfo<T> type, int status = StatusCodes.Status200OK)
+    /// <summary>Writes a response into the buffer. It leaves when the handler has ended: a client that has the answer finds the model that gave it free.</summary>
+    public static Task WriteAsync<T>(HttpResponse response, T value, JsonTypeInfo<T> type, int status = StatusCodes.Status200OK)
     {
         byte[] body = JsonSerializer.SerializeToUtf8Bytes(value, type);
         response.StatusCode = status;
         response.ContentType = "application/json; charset=utf-8";
         response.ContentLength = body.Length;
-        await response.Body.WriteAsync(body, response.HttpContext.RequestAborted).ConfigureAwait(false);
+        response.BodyWriter.Write(body);
+        return Task.CompletedTask;
     }
 }

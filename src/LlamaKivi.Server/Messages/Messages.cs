@@ -110,7 +110,8 @@ internal static class Messages
         await StartAsync().ConfigureAwait(false);
         await CloseAsync().ConfigureAwait(false);
         await SendAsync(new MessageEvent("message_delta") { Delta = new MessageDelta { StopReason = Reason(finish, stop), StopSequence = stop }, Usage = Usage(usage) }).ConfigureAwait(false);
-        await SendAsync(new MessageEvent("message_stop")).ConfigureAwait(false);
+        var last = new MessageEvent("message_stop");
+        stream!.WriteLast(last, ServerJson.Text.MessageEvent, last.Type);
 
         async Task StartAsync()
         {

@@ -51,7 +51,7 @@ internal static class Completions
             await stream!.SendAsync(head with { Usage = Usage() }, ServerJson.Text.CompletionView, null, request.Cancellation).ConfigureAwait(false);
         }
 
-        await stream!.SendDoneAsync(request.Cancellation).ConfigureAwait(false);
+        stream!.WriteDone();
 
         Task SendAsync(CompletionChoice choice)
         {

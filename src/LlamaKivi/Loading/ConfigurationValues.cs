@@ -93,7 +93,7 @@ internal static partial class ConfigurationValues
     }
 
     // Matches a cache setting in a message, which is replaced by the setting's configuration path.
-    [GeneratedRegex(@"KvCache\.(?<name>\w+)", RegexOptions.ExplicitCapture, matchTimeoutMilliseconds: 1000)]
+    [GeneratedRegex(@"KvCache\.(?<name>\w+)", RegexOptions.ExplicitCapture, matchTimeoutMilliseconds: Timeout.Infinite)]
     private static partial Regex CacheSetting();
 
     // Accepts ggml's name with or without its prefix, as command lines do.

@@ -18,13 +18,28 @@ public class StepLoopTests
     [Fact]
     public Task The_next_step_begins_after_its_caller_has_returned() => OnThePool(async () =>
     {
-        using var loop = new StepLoop<int>(() => Environment.CurrentManagedThreadId);
-        int thread = await loop.RunAsync();
-        bool isSame = thread == Environment.CurrentManagedThreadId;
-        ValueTask<int> next = loop.RunAsync();
-        bool isCompleted = isSame && next.IsCompleted;
-        await next;
-        Assert.False(isCompleted);
+        int caller = 0;  // the thread of the caller until it has returned
+        bool isNested = false;
+        using var loop = new StepLoop<int>(() =>
+        {
+            isNested |= Volatile.Read(ref caller) == Environment.CurrentManagedThreadId;
+            return Environment.CurrentManagedThreadId;
+        });
+        int returned = 0;
+        for (int thread = await loop.RunAsync(); returned < 20; thread = await Step())
+        {
+            returned += thread == Environment.CurrentManagedThreadId ? 1 : 0;
+        }
+
+        Assert.False(isNested);
+
+        ValueTask<int> Step()
+        {
+            Volatile.Write(ref caller, Environment.CurrentManagedThreadId);
+            ValueTask<int> next = loop.RunAsync();
+            Volatile.Write(ref caller, 0);
+            return next;
+        }
     });
 
     [Fact]

@@ -299,30 +299,30 @@ public sealed class TurnTests(TinyModel model) : IClassFixture<TinyModel>
         var executor = new InteractiveExecutor(context);
         using IChatClient client = executor.AsChatClient();
         await AbandonAsync(executor, byChatClient ? client : null);
-        await Assert.ThrowsAsync<ContextBusyException>(() => executor.PrefillPromptAsync("x", Cancelled));
         Task<ChatResponse> next = client.GetResponseAsync("Hello", Short, Cancelled);
-        for (int i = 0; i < 50 && !next.IsCompleted; i++)
-        {
-            GC.Collect();
-            GC.WaitForPendingFinalizers();
-            await Task.Delay(20, Cancelled);
-        }
-
-        Assert.True(next.IsCompletedSuccessfully);
+        Assert.True(await Collector.CollectUntilAsync(() => next.IsCompleted), "the turn is not released");
+        await next;
         GC.KeepAlive(executor);
     }
 
     [MethodImpl(MethodImplOptions.NoInlining)]
-    private static async Task AbandonAsync(InteractiveExecutor executor, IChatClient? client)
+    private async Task AbandonAsync(InteractiveExecutor executor, IChatClient? client)
     {
+        object stream;
         if (client is null)
         {
-            await BeginAsync(executor, 100);
+            stream = await BeginAsync(executor, 100);
         }
         else
         {
-            Assert.True(await client.GetStreamingResponseAsync("Hello", new ChatOptions { Temperature = 0, MaxOutputTokens = 100 }).GetAsyncEnumerator().MoveNextAsync());
+            var many = new ChatOptions { Temperature = 0, MaxOutputTokens = 100 };
+            IAsyncEnumerator<ChatResponseUpdate> response = client.GetStreamingResponseAsync("Hello", many, Cancelled).GetAsyncEnumerator(Cancelled);
+            Assert.True(await response.MoveNextAsync());
+            stream = response;
         }
+
+        await Assert.ThrowsAsync<ContextBusyException>(() => executor.PrefillPromptAsync("x", Cancelled));
+        GC.KeepAlive(stream);
     }
 
     [Fact]

@@ -1,6 +1,6 @@
-using System.Diagnostics;
 using LlamaKivi.Native;
 using LlamaKivi.Sampling;
+using LlamaKivi.TestHelpers;
 
 namespace LlamaKivi.Tests.Sampling;
 
@@ -264,20 +264,15 @@ public class DefaultSamplingPipelineTests
         var random = new Random(3);
         float[] logits = [.. Enumerable.Range(0, 50_000).Select(_ => (float)(random.NextDouble() * 20 - 10))];
         var pipeline = new DefaultSamplingPipeline { Seed = 1, RepeatPenalty = 1.1f, LogitBias = new Dictionary<LLamaToken, float> { [5] = 1 } };
-        for (int i = 0; i < 3000; i++)
-        {
-            pipeline.Sample(logits);
-        }
+        Sample(3000);
+        Assert.Equal(0, Allocations.Of(() => Sample(200)));
 
-        long before = GC.GetAllocatedBytesForCurrentThread();
-        long start = Stopwatch.GetTimestamp();
-        for (int i = 0; i < 200; i++)
+        void Sample(int tokens)
         {
-            pipeline.Sample(logits);
+            for (int i = 0; i < tokens; i++)
+            {
+                pipeline.Sample(logits);
+            }
         }
-
-        double microseconds = Stopwatch.GetElapsedTime(start).TotalMicroseconds / 200;
-        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
-        TestContext.Current.TestOutputHelper?.WriteLine($"{microseconds:F1} us per token");
     }
 }

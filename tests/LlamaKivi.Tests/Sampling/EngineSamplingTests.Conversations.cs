@@ -150,20 +150,8 @@ public sealed partial class EngineSamplingTests
         using Conversation other = executor.Create();
         other.Prompt("A later batch");
         await executor.Infer(TestContext.Current.CancellationToken);
-        await AssertCollectedAsync(pipeline);
+        Assert.True(await Collector.CollectUntilAsync(() => !pipeline.IsAlive), "the pipeline is not collected");
         GC.KeepAlive(conversation);
-    }
-
-    // The stack of the thread that ended an awaited call may hold its locals for a moment longer.
-    private static async Task AssertCollectedAsync(WeakReference reference)
-    {
-        for (int attempt = 0; attempt < 200 && reference.IsAlive; attempt++)
-        {
-            await Task.Delay(10, TestContext.Current.CancellationToken);
-            GC.Collect();
-        }
-
-        Assert.False(reference.IsAlive);
     }
 
     // xtc: above 0 the managed code samples.

@@ -2,6 +2,7 @@ using System.Text;
 using System.Text.Json;
 using LlamaKivi.Sampling;
 using LlamaKivi.Sampling.Grammars;
+using LlamaKivi.TestHelpers;
 using LlamaKivi.Tests.Tokenization;
 using LlamaKivi.Tokenization;
 using Xunit;

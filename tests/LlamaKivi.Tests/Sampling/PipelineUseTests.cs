@@ -108,14 +108,8 @@ public sealed class PipelineUseTests(InferenceTests.DemoModel model) : IClassFix
                 pipeline.FailsToReset = false;
                 break;
             case "forgotten":
-                await BeginAsync(executor, pipeline);
-                await Task.Delay(1, TestContext.Current.CancellationToken);  // leaves the stack of the call's last step
-                for (int i = 0; i < 3; i++)
-                {
-                    GC.Collect();
-                    GC.WaitForPendingFinalizers();
-                }
-
+                WeakReference begun = await BeginAsync(executor, pipeline);
+                Assert.True(await Collector.CollectUntilAsync(() => !begun.IsAlive), "the stream is not collected");
                 break;
             default:
                 await ReadAsync(executor.InferAsync(Prompt, With(pipeline)));
@@ -125,11 +119,12 @@ public sealed class PipelineUseTests(InferenceTests.DemoModel model) : IClassFix
         Assert.NotEqual("", await ReadAsync(executor.InferAsync(Prompt, With(pipeline))));
     }
 
-    private static async Task BeginAsync(StatelessExecutor executor, ISamplingPipeline pipeline)
+    private static async Task<WeakReference> BeginAsync(StatelessExecutor executor, ISamplingPipeline pipeline)
     {
         IAsyncEnumerator<string> pieces = executor.InferAsync(Prompt, With(pipeline)).GetAsyncEnumerator();
         Assert.True(await pieces.MoveNextAsync());
         await AssertRefusedAsync(pipeline, executor.InferAsync(Prompt, With(pipeline)));
+        return new WeakReference(pieces);
     }
 
     [Fact]

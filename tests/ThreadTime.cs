@@ -1,7 +1,7 @@
 using System.Diagnostics;
 using System.Runtime.InteropServices;
 
-namespace LlamaKivi.Tests;
+namespace LlamaKivi.TestHelpers;
 
 /// <summary>Processor time of the current thread: bounds on it hold however busy the machine is.</summary>
 internal static class ThreadTime
