@@ -73,10 +73,11 @@ internal static partial class Errors
         ["KvCache.ResidualType"] = "--kv-residual-type",
         ["KvCache.Undo"] = "--kv-undo",
         ["KvCache.MemoryBudget"] = "--kv-memory",
+        ["PrefixCache:DiskPath"] = "--prefix-path",
         ["MaxTokens"] = "-n",
         [", or set OverflowStrategy to Shift or Stop"] = "",
     };
 
-    [GeneratedRegex(@"(?<![\w./\\-])(ContextSize|SeqMax|Threads|GpuLayerCount|BatchInvariant|KvCache\.(TypeK|TypeV|Group|ResidualType|Residual|Sinks|RefinedEighths|Undo|MemoryBudget)|MaxTokens)(?![\w/\\-]|\.\w)|, or set OverflowStrategy to Shift or Stop")]
+    [GeneratedRegex(@"(?<![\w./\\-])(ContextSize|SeqMax|Threads|GpuLayerCount|BatchInvariant|KvCache\.(TypeK|TypeV|Group|ResidualType|Residual|Sinks|RefinedEighths|Undo|MemoryBudget)|PrefixCache:DiskPath|MaxTokens)(?![\w/\\-]|\.\w)|, or set OverflowStrategy to Shift or Stop")]
     private static partial Regex Parameter();
 }

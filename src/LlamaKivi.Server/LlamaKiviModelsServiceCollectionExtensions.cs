@@ -42,7 +42,7 @@ public static class LlamaKiviModelsServiceCollectionExtensions
         services.TryAddSingleton(provider => provider.GetRequiredService<IOptions<ModelFolderOptions>>().Value);
         services.TryAddSingleton(provider => new FolderModels(
             provider.GetRequiredService<ModelFolderOptions>(),
-            engine => new InferenceEngine(engine, provider.GetService<ILogger<InferenceEngine>>(), provider.GetService<IMeterFactory>()),
+            (engine, name) => new InferenceEngine(engine, provider.GetService<ILogger<InferenceEngine>>(), provider.GetService<IMeterFactory>()) { ServedAs = name },
             provider.GetRequiredService<ILogger<FolderModels>>()));
         services.AddHostedService<ModelFolderService>();
         return services;

@@ -72,6 +72,26 @@ public sealed class ServeOptionTests : IDisposable
         Assert.Contains($"{name} is given without --models", Refusal(["-m", CommandLine.Model, name, value]), StringComparison.Ordinal);
 
     [Fact]
+    public void A_file_of_keys_is_one_that_can_be_read()
+    {
+        foreach (string file in (string[])[Path.Combine(_folder, "none"), _folder])
+        {
+            string? error = Refusal(["-m", CommandLine.Model, "--api-key-file", file]);
+            Assert.Contains("--api-key-file", error, StringComparison.Ordinal);
+            Assert.Contains(file, error, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public void A_file_without_keys_is_named()
+    {
+        string file = Path.Combine(_folder, "keys");
+        File.WriteAllText(file, "\n \n");
+        Assert.StartsWith("--api-key-file has no key", Refusal(["-m", CommandLine.Model, "--api-key-file", file]), StringComparison.Ordinal);
+        Assert.StartsWith("--api-key has no key", Refusal(["-m", CommandLine.Model, "--api-key", ",,"]), StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void A_folder_has_no_alias() => Assert.Contains("--alias", Refusal(["--models", _folder, "--alias", "mine"]), StringComparison.Ordinal);
 
     [Fact]

@@ -150,6 +150,24 @@ public sealed partial class ServeProcessTests(ServeProcessTests.SharedServer sha
         Assert.DoesNotContain("   at ", result.Error, StringComparison.Ordinal);
     }
 
+    // The address is of a range for documentation, which no device has.
+    [Fact]
+    public async Task An_address_of_no_device_is_one_line()
+    {
+        CommandLine.Result result = await CommandLine.RunAsync("serve", "-m", CommandLine.Model, "--host", "192.0.2.1", "--port", "8080", "-ngl", "0", "-t", "2");
+        Assert.Equal(1, result.ExitCode);
+        Assert.Contains("cannot listen on port 8080 of 192.0.2.1", result.Error, StringComparison.Ordinal);
+        Assert.DoesNotContain("   at ", result.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_file_as_the_folder_of_prefixes_names_the_option()
+    {
+        CommandLine.Result result = await CommandLine.RunAsync("serve", "-m", CommandLine.Model, "--prefix-path", CommandLine.Model, "--port", "0", "-ngl", "0", "-t", "2");
+        Assert.Equal(2, result.ExitCode);
+        Assert.Contains("--prefix-path is", result.Error, StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task Texts_after_a_kill_are_those_without_the_disk_tier()
     {

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Net;
+using System.Net.Sockets;
 using LlamaKivi.Hosting;
 using LlamaKivi.Server;
 using Microsoft.AspNetCore.Builder;
@@ -30,7 +31,7 @@ internal static class ServeCommand
         await using (app.ConfigureAwait(false))
         {
             InferenceEngine? engine = app.Services.GetService<InferenceEngine>();
-            await app.StartAsync(cancellationToken).ConfigureAwait(false);
+            await ListenAsync(app, settings.Address(parsed), cancellationToken).ConfigureAwait(false);
             Console.Out.WriteLine($"llama-kivi: listening on {string.Join(", ", app.Urls)}");
             Task stopped = app.WaitForShutdownAsync(cancellationToken);
             if (engine is not null)
@@ -47,6 +48,19 @@ internal static class ServeCommand
         }
 
         return ExitCode.Ok;
+    }
+
+    // A taken port is an IOException of the server already.
+    private static async Task ListenAsync(WebApplication app, (string Host, int Port) address, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await app.StartAsync(cancellationToken).ConfigureAwait(false);
+        }
+        catch (SocketException e)
+        {
+            throw new IOException($"cannot listen on port {address.Port} of {address.Host}: {e.Message}; give another --host or --port", e);
+        }
     }
 
     private static WebApplication Build(InferenceEngineOptions engine, ModelFolderOptions? folder, Action<LlamaKiviServerOptions> server, (string Host, int Port) address)

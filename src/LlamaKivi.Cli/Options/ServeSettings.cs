@@ -185,15 +185,27 @@ internal sealed class ServeSettings
         string[] keys = [.. (Value(parsed, _key) ?? "").Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries)];
         if (Value(parsed, _keyFile) is { } file)
         {
-            keys = [.. keys, .. File.ReadAllLines(file).Select(line => line.Trim()).Where(line => line.Length > 0)];
+            keys = [.. keys, .. Lines(file).Select(line => line.Trim()).Where(line => line.Length > 0)];
         }
 
         if (keys.Length == 0 && (Value(parsed, _key) ?? Value(parsed, _keyFile)) is not null)
         {
-            throw new UsageException("--api-key has no key");
+            throw new UsageException($"{(Value(parsed, _keyFile) is null ? _key : _keyFile).Name} has no key; give one, or leave it out");
         }
 
         return keys;
+    }
+
+    private string[] Lines(string file)
+    {
+        try
+        {
+            return File.ReadAllLines(file);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new UsageException($"{_keyFile.Name} is '{file}', which cannot be read; give a file of keys, one a line");
+        }
     }
 
     private static Option<string?> Text(string name, string? alias, string description, string variable) =>

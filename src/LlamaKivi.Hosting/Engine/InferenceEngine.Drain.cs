@@ -10,7 +10,7 @@ public sealed partial class InferenceEngine : IHostedLifecycleService
     private readonly TaskCompletionSource _idle = new(TaskCreationOptions.RunContinuationsAsynchronously);  // draining, and nothing runs
     private Task? _drain;
     private volatile bool _drainEnded;
-    private int _uses;  // of contexts beside the engine's own; guarded by _gate
+    private int _uses;  // by contexts beside the engine's own and requests in preparation; guarded by _gate
 
     /// <summary>The engines of the host, which drain together; null: the engine drains alone.</summary>
     internal EngineGroup? Group { get; init; }
@@ -79,11 +79,15 @@ public sealed partial class InferenceEngine : IHostedLifecycleService
     {
         lock (_gate)
         {
-            if (_state != EngineState.Ready)
-            {
-                throw Stopping();
-            }
+            return _state == EngineState.Ready ? Hold() : throw Stopping();
+        }
+    }
 
+    /// <summary>Keeps the engine from draining to its end, such as while a request is prepared, which it then refuses.</summary>
+    internal IDisposable Hold()
+    {
+        lock (_gate)
+        {
             _uses++;
         }
 

@@ -185,16 +185,26 @@ public sealed partial class InferenceEngine
         // A token has at least one byte, except BOS and a space that the tokenizer adds: most prompts are not encoded twice.
         if (!CanHold(Encoding.UTF8.GetByteCount(prompt.Value) + 2, out _))
         {
-            Tokenizer tokenizer = LoadedWeights!.Tokenizer;
-            CheckLength(tokenizer.Encode(prompt, tokenizer.AddBos).Length);
+            CheckLength(Encode(LoadedWeights!.Tokenizer, prompt).Length);
         }
     }
 
-    private void CheckLength(int tokens)
+    // Encoding megabytes takes seconds and cannot be cancelled: no prompt has fewer tokens than its bytes fill.
+    private int[] Encode(Tokenizer tokenizer, PromptText prompt)
+    {
+        if (tokenizer.HasTexts)
+        {
+            CheckLength(Encoding.UTF8.GetByteCount(prompt.Value) / tokenizer.LongestToken, "at least ");
+        }
+
+        return tokenizer.Encode(prompt, tokenizer.AddBos);
+    }
+
+    private void CheckLength(int tokens, string about = "")
     {
         if (!CanHold(tokens, out string reason))
         {
-            throw new ContextOverflowException($"The prompt has {tokens} tokens; {reason}");
+            throw new ContextOverflowException($"The prompt has {about}{tokens} tokens; {reason}");
         }
     }
 

@@ -85,6 +85,9 @@ public sealed partial class InferenceEngine : BackgroundService
     /// <summary>Name of the model in its file; null: not loaded.</summary>
     public string? ModelName { get; private set; }
 
+    /// <summary>Name under which clients ask for the model; null: the model's own. Metrics carry both, since copies and quantizations share theirs.</summary>
+    internal string? ServedAs { get; init; }
+
     /// <summary>Whether the engine has made no step for <see cref="InferenceEngineOptions.StallTimeout"/> while requests were running.</summary>
     public bool IsStalled => Status.LastStep is { } time && time > _options.StallTimeout;
 
@@ -115,12 +118,14 @@ public sealed partial class InferenceEngine : BackgroundService
     /// <param name="input">A string, or an array of token ids.</param>
     /// <param name="cancellationToken">Cancels the computation.</param>
     /// <returns>The embedding, and the number of tokens.</returns>
-    internal async Task<(float[] Embedding, int Tokens)> EmbedAsync(object input, CancellationToken cancellationToken)
-    {
-        LLamaEmbedder embedder = await _embedder.GetAsync(cancellationToken).ConfigureAwait(false);
-        int[] tokens = input as int[] ?? embedder.Encode((string)input);
-        return (await embedder.GetEmbedding(tokens, cancellationToken).ConfigureAwait(false), tokens.Length);
-    }
+    internal Task<(float[] Embedding, int Tokens)> EmbedAsync(object input, CancellationToken cancellationToken) =>
+        _embedder.UseAsync(
+            async embedder =>
+            {
+                int[] tokens = input as int[] ?? embedder.Encode((string)input);
+                return (await embedder.GetEmbedding(tokens, cancellationToken).ConfigureAwait(false), tokens.Length);
+            },
+            cancellationToken);
 
     /// <summary>The model; null: not loaded.</summary>
     internal LLamaWeights? LoadedWeights { get; private set; }
@@ -138,7 +143,7 @@ public sealed partial class InferenceEngine : BackgroundService
     internal IReadOnlyList<SlotStatus> Requests => Status.State is EngineState.Ready or EngineState.Draining ? _scheduler?.Status.Requests ?? [] : [];
 
     internal InferenceStream InferAsync(PromptText prompt, IInferenceParams inferenceParams, CancellationToken cancellationToken) =>
-        new(null, stream => RunAsync(stream, weights => weights.Tokenizer.Encode(prompt, weights.Tokenizer.AddBos), inferenceParams, cancellationToken));
+        new(null, stream => RunAsync(stream, weights => Encode(weights.Tokenizer, prompt), inferenceParams, cancellationToken));
 
     /// <summary>Streams the continuation of tokens.</summary>
     internal InferenceStream InferAsync(int[] prompt, IInferenceParams inferenceParams, CancellationToken cancellationToken) =>
@@ -201,7 +206,7 @@ public sealed partial class InferenceEngine : BackgroundService
 
         using (weights)
         {
-            _metrics.Observe(ModelName!, () => Status);
+            _metrics.Observe(ServedAs ?? ModelName!, ModelName!, () => Status);
             lock (_gate)
             {
                 _state = _state == EngineState.Loading ? EngineState.Ready : _state;

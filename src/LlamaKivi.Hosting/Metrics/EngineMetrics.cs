@@ -52,14 +52,15 @@ internal sealed class EngineMetrics : IDisposable
     }
 
     /// <summary>Adds the gauges, which read the engine's status when they are collected.</summary>
-    /// <param name="model">The model's name.</param>
+    /// <param name="served">Name under which clients ask for the model.</param>
+    /// <param name="model">The model's own name.</param>
     /// <param name="status">Reads the status.</param>
-    public void Observe(string model, Func<EngineStatus> status)
+    public void Observe(string served, string model, Func<EngineStatus> status)
     {
         _tags =
         [
             new("gen_ai.provider.name", ProviderName),
-            new("gen_ai.request.model", model),
+            new("gen_ai.request.model", served),
             new("gen_ai.response.model", model),
         ];
         _status = status;
@@ -138,6 +139,22 @@ internal sealed class EngineMetrics : IDisposable
     private Histogram<double> Seconds(string name, string description, double[] buckets) =>
         _meter.CreateHistogram(name, "s", description, advice: new InstrumentAdvice<double> { HistogramBucketBoundaries = buckets });
 
-    private void Gauge(string name, string unit, string description, Func<EngineStatus, long> value) =>
-        _meter.CreateObservableGauge(name, () => _status is { } status ? [new Measurement<long>(value(status()), _tags)] : Array.Empty<Measurement<long>>(), unit, description);
+    // A reader that keeps the last value of a series, such as /metrics, gets 0 after the engine's end.
+    private void Gauge(string name, string unit, string description, Func<EngineStatus, long> value)
+    {
+        bool ended = false;
+        _meter.CreateObservableGauge(name, Read, unit, description);
+
+        Measurement<long>[] Read()
+        {
+            if (ended)
+            {
+                return [];
+            }
+
+            Func<EngineStatus>? status = _status;
+            ended = status is null;
+            return [new Measurement<long>(status is null ? 0 : value(status()), _tags)];
+        }
+    }
 }

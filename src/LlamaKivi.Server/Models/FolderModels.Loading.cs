@@ -48,7 +48,7 @@ internal sealed partial class FolderModels
     private async Task<FolderModel> StartAsync(string path, FileVersion file, InferenceEngineOptions options, long needed, LoadWait wait)
     {
         LogLoading(path, MiB(needed));
-        var engine = _create(options);
+        var engine = _create(options, Name(path));
         var model = new FolderModel(Name(path), new ServedModel(engine, Server, [Name(path)]), needed);
         lock (_gate)
         {

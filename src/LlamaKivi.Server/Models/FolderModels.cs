@@ -11,7 +11,7 @@ internal sealed partial class FolderModels : ModelCatalog, IAsyncDisposable
     private readonly ModelFolderOptions _options;
     private readonly ModelFolder _folder;
     private readonly ILogger _logger;
-    private readonly Func<InferenceEngineOptions, InferenceEngine> _create;
+    private readonly Func<InferenceEngineOptions, string, InferenceEngine> _create;
     private readonly Lock _gate = new();
     private readonly SemaphoreSlim _turn = new(1, 1);  // of loads and unloads
     private readonly Dictionary<string, FolderModel> _models = new(StringComparer.OrdinalIgnoreCase);  // in memory or loading
@@ -23,7 +23,7 @@ internal sealed partial class FolderModels : ModelCatalog, IAsyncDisposable
     /// <param name="options">The options.</param>
     /// <param name="create">Creates the engine of a model.</param>
     /// <param name="logger">Receives a line for each load and unload.</param>
-    public FolderModels(ModelFolderOptions options, Func<InferenceEngineOptions, InferenceEngine> create, ILogger logger) =>
+    public FolderModels(ModelFolderOptions options, Func<InferenceEngineOptions, string, InferenceEngine> create, ILogger logger) =>
         (_options, _folder, _create, _logger) = (options, new ModelFolder(options.Folder), create, logger);
 
     /// <summary>Options of the endpoints; set when they are mapped.</summary>

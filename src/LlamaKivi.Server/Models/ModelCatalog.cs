@@ -63,14 +63,23 @@ internal sealed record ModelEntry(string Id, long Created, string State, string?
     public const string IsFailed = "failed";
 }
 
-/// <summary>Keeps a model in memory.</summary>
+/// <summary>Keeps a model in memory, and its engine from draining to its end.</summary>
 internal sealed class ModelLease(ServedModel model, Action? release = null) : IDisposable
 {
-    private Action? _release = release;
+    private readonly IDisposable _hold = model.Engine.Hold();
+    private readonly Action? _release = release;
+    private bool _disposed;
 
     public ServedModel Model => model;
 
-    public void Dispose() => Interlocked.Exchange(ref _release, null)?.Invoke();
+    public void Dispose()
+    {
+        if (!Interlocked.Exchange(ref _disposed, true))
+        {
+            _hold.Dispose();
+            _release?.Invoke();
+        }
+    }
 }
 
 /// <summary>The engines that are registered with the app's services.</summary>

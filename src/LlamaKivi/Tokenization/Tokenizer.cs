@@ -23,6 +23,7 @@ public abstract partial class Tokenizer
             _bytes[id] = tokenBytes(vocabulary.Texts[id], vocabulary.Types[id]);
         }
 
+        LongestToken = DropsNoText() ? _bytes.Max(bytes => bytes.Length) : int.MaxValue;
         _specials = [.. Enumerable.Range(0, _bytes.Length)
             .Where(id => IsCutOut(id) && _bytes[id].Length > 0)
             .OrderByDescending(id => _bytes[id].Length)
@@ -90,6 +91,9 @@ public abstract partial class Tokenizer
     /// <summary>Whether token texts are known. If not, encoding and decoding throw <see cref="UnsupportedModelException"/>.</summary>
     public bool HasTexts => _bytes.Length > 0;
 
+    /// <summary>Most bytes of text that a token stands for; <see cref="int.MaxValue"/>: text may be dropped, which no token stands for.</summary>
+    internal int LongestToken { get; }
+
     // Token with a name from the metadata, such as "mask"; null if the file names none.
     internal int? NamedId(string name) => _vocabulary.SpecialId($"tokenizer.ggml.{name}_token_id");
 
@@ -114,6 +118,9 @@ public abstract partial class Tokenizer
             throw new UnsupportedModelException($"{file.Path}: {e.Message}", file.Path);
         }
     }
+
+    // The bytes C0, C1 and F5 to FF do not occur in UTF-8.
+    private bool DropsNoText() => _bytes.Where(bytes => bytes is [not (0xC0 or 0xC1 or >= 0xF5)]).DistinctBy(bytes => bytes[0]).Count() == 256 - 13;
 
     private static Tokenizer Read(GgufFile file, ILogger? logger)
     {

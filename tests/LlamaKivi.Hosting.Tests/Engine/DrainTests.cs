@@ -91,6 +91,18 @@ public sealed class DrainTests
     }
 
     [Fact]
+    public async Task A_drain_waits_for_requests_in_preparation()
+    {
+        using InferenceEngine engine = await Engines.StartAsync(Engines.Options() with { DrainTimeout = Soon });
+        IDisposable hold = engine.Hold();
+        Task drain = engine.DrainAsync(CancellationToken.None);
+        await Assert.ThrowsAsync<EngineBusyException>(() => engine.InferAsync("Hello", Engines.Greedy(1)).TextAsync());
+        Assert.False(drain.IsCompleted);
+        hold.Dispose();
+        await drain.WaitAsync(Soon);
+    }
+
+    [Fact]
     public async Task An_engine_that_never_started_stops_at_once_and_starts_no_more()
     {
         using var engine = new InferenceEngine(Engines.Options());

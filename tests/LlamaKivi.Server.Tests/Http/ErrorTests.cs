@@ -111,6 +111,18 @@ public sealed class ErrorTests(SharedServer shared) : IClassFixture<SharedServer
         Assert.Equal("messages", body.GetProperty("error").GetProperty("param").GetString());
     }
 
+    // Encoding it takes seconds and cannot be cancelled.
+    [Theory]
+    [InlineData("/v1/chat/completions", """{"messages":[{"role":"user","content":"TEXT"}]}""")]
+    [InlineData("/v1/completions", """{"prompt":"TEXT"}""")]
+    public async Task A_prompt_of_megabytes_is_refused_before_it_is_encoded(string path, string json)
+    {
+        string text = string.Concat(Enumerable.Repeat("word ", 1_400_000));
+        (HttpStatusCode status, JsonElement body, _) = await Server.PostAsync(path, json.Replace("TEXT", text, StringComparison.Ordinal));
+        Assert.Equal(HttpStatusCode.BadRequest, status);
+        Assert.Matches("has at least [0-9]+ tokens", body.GetProperty("error").GetProperty("message").GetString());
+    }
+
     [Theory]
     [InlineData("/v1/chat/completions", """{"messages":[{"role":"user","content":"TEXT"}],"response_format":{"type":"json_schema","json_schema":{"name":"n","schema":SCHEMA}}}""")]
     [InlineData("/v1/responses", """{"input":"TEXT","text":{"format":{"type":"json_schema","name":"n","schema":SCHEMA}}}""")]

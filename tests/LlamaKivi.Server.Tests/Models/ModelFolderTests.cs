@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Net;
 using System.Text;
 using System.Text.Json;
+using System.Text.RegularExpressions;
 using LlamaKivi.Common;
 using LlamaKivi.Hosting;
 using LlamaKivi.Native;
@@ -127,6 +128,22 @@ public sealed class ModelFolderTests : IDisposable
         using HttpResponseMessage response = await server.Http.PostAsync(path, TestServer.Json($$"""{"model":"first",{{json[1..]}}"""));
         Assert.Equal(HttpStatusCode.OK, response.StatusCode);
         Assert.True(left > 0, "The answer is complete while its model is in use.");
+    }
+
+    // The files are one model, whose name they share.
+    [Fact]
+    public async Task Every_model_has_its_own_metrics_while_it_is_loaded()
+    {
+        await using Folder server = await StartAsync(options => options.MaxLoaded = 2);
+        await server.AskAsync("first");
+        await server.AskAsync("second");
+        Assert.Equal(["first 2048", "second 2048"], await CapacitiesAsync());
+        await server.AskAsync("third");
+        Assert.Equal(["first 0", "second 2048", "third 2048"], await CapacitiesAsync());
+
+        async Task<string[]> CapacitiesAsync() => [.. Regex.Matches(
+                await server.Http.GetStringAsync("/metrics"), "^llamakivi_cache_capacity\\{.*gen_ai_request_model=\"(?<model>\\w+)\".*\\} (?<tokens>\\d+)", RegexOptions.Multiline | RegexOptions.ExplicitCapture)
+            .Select(match => $"{match.Groups["model"].Value} {match.Groups["tokens"].Value}").Order(StringComparer.Ordinal)];
     }
 
     [Fact]
