@@ -57,7 +57,8 @@ public sealed class ResponsesClientTests(SharedServer shared) : IClassFixture<Sh
             ResponseItem.CreateUserMessageItem("One?"),
             ResponseItem.CreateAssistantMessageItem("Yes."),
             ResponseItem.CreateUserMessageItem("Two?"),
-        ]) { Instructions = "You are kind." });
+        ])
+        { Instructions = "You are kind." });
         Assert.Equal((ResponseStatus.Completed, "Fine."), (answer.Status, answer.GetOutputText()));
         Assert.Null(answer.IncompleteStatusDetails);
         Assert.Contains("You are kind.", script.Prompts[0], StringComparison.Ordinal);
