@@ -45,6 +45,9 @@ internal sealed record ChatCompletionRequest(ChatCall Call, bool Stream, bool In
         return new ChatCompletionRequest(new ChatCall(messages, options) { Choices = choices }, stream, includeUsage);
     }
 
+    /// <summary>The format <c>json_object</c>.</summary>
+    public static ChatResponseFormat AnyObject { get; } = ChatResponseFormat.ForJsonSchema(JsonElement.Parse("""{"type":"object"}"""));
+
     /// <summary>Reads <c>response_format</c>.</summary>
     public static ChatResponseFormat? ReadFormat(JsonFields body)
     {
@@ -56,7 +59,7 @@ internal sealed record ChatCompletionRequest(ChatCall Call, bool Stream, bool In
         string type = format.OneOf("type", "text", "json_object", "json_schema") ?? throw format.Missing("type");
         ChatResponseFormat? result = type switch
         {
-            "json_object" => ChatResponseFormat.Json,
+            "json_object" => AnyObject,
             "json_schema" => ReadSchema(format.Object("json_schema") ?? throw format.Missing("json_schema")),
             _ => null,
         };

@@ -125,7 +125,7 @@ internal sealed record ResponsesRequest(ChatCall Call, bool Stream, ResponseView
         if (format is not null)
         {
             string type = format.OneOf("type", "text", "json_object", "json_schema") ?? throw format.Missing("type");
-            options.ResponseFormat = type == "json_schema" ? ChatCompletionRequest.ReadSchema(format) : type == "json_object" ? ChatResponseFormat.Json : null;
+            options.ResponseFormat = type == "json_schema" ? ChatCompletionRequest.ReadSchema(format) : type == "json_object" ? ChatCompletionRequest.AnyObject : null;
             format.RefuseUnknown();
         }
 

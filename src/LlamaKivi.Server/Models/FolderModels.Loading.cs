@@ -25,16 +25,27 @@ internal sealed partial class FolderModels
 
         try
         {
-            lock (_gate)
+            FileVersion file = FileVersion.Of(path);  // before the load, so that a change during it counts
+            while (true)
             {
-                if (_models.TryGetValue(Name(path), out FolderModel? model))
+                FolderModel? model;
+                lock (_gate)
                 {
-                    return Take(model, wait);
+                    if (_models.TryGetValue(Name(path), out model) && !model.IsReplaced(file))
+                    {
+                        return Take(model, wait);
+                    }
                 }
+
+                if (model is null)
+                {
+                    break;
+                }
+
+                await UnloadAsync(model).ConfigureAwait(false);
             }
 
             InferenceEngineOptions options = _options.Engine with { ModelPath = path };
-            FileVersion file = FileVersion.Of(path);  // before the load, so that a change during it counts
             long needed = Needed(path, file, options);
             await MakeRoomAsync(Name(path), options, needed).ConfigureAwait(false);
             return await StartAsync(path, file, options, needed, wait).ConfigureAwait(false);
@@ -49,7 +60,7 @@ internal sealed partial class FolderModels
     {
         LogLoading(path, MiB(needed));
         var engine = _create(options, Name(path));
-        var model = new FolderModel(Name(path), new ServedModel(engine, Server, [Name(path)]), needed);
+        var model = new FolderModel(Name(path), file, new ServedModel(engine, Server, [Name(path)]), needed);
         lock (_gate)
         {
             if (_stopped)

@@ -59,7 +59,7 @@ internal sealed partial class FolderModels : ModelCatalog, IAsyncDisposable
         FolderModel? model;
         lock (_gate)
         {
-            model = _models.GetValueOrDefault(Name(path));
+            model = _models.TryGetValue(Name(path), out FolderModel? found) && !found.IsReplaced(FileVersion.Of(path)) ? found : null;
             model?.Take();
         }
 
@@ -205,7 +205,7 @@ internal sealed partial class FolderModels : ModelCatalog, IAsyncDisposable
     private sealed record LoadFailure(FileVersion File, string Reason);
 
     /// <summary>A model in memory. The catalog's lock guards it.</summary>
-    private sealed class FolderModel(string name, ServedModel served, long needed)
+    private sealed class FolderModel(string name, FileVersion file, ServedModel served, long needed)
     {
         public string Name => name;
 
@@ -215,6 +215,9 @@ internal sealed partial class FolderModels : ModelCatalog, IAsyncDisposable
         public long Needed => needed;
 
         public int Leases { get; private set; }
+
+        /// <summary>Whether the model leaves for a newer version of its file. One that requests use stays for those and for all that come meanwhile.</summary>
+        public bool IsReplaced(FileVersion current) => Leases == 0 && file != current;
 
         /// <summary>Timestamp of the last use.</summary>
         public long Used { get; private set; } = Stopwatch.GetTimestamp();

@@ -1,12 +1,13 @@
 using System.Diagnostics.Metrics;
 using System.Text;
+using System.Text.RegularExpressions;
 using LlamaKivi.Hosting;
 using Prometheus;
 
 namespace LlamaKivi.Server;
 
 /// <summary><c>GET /metrics</c>: the instruments of <c>LlamaKivi</c> in Prometheus' text format.</summary>
-internal sealed class Metrics : IDisposable
+internal sealed partial class Metrics : IDisposable
 {
     private readonly CollectorRegistry _registry = Prometheus.Metrics.NewCustomRegistry();
     private readonly IDisposable _adapter;
@@ -29,10 +30,15 @@ internal sealed class Metrics : IDisposable
             .Replace("\nllamakivi_", "\n", StringComparison.Ordinal)
             .Replace("# HELP llamakivi_", "# HELP ", StringComparison.Ordinal)
             .Replace("# TYPE llamakivi_", "# TYPE ", StringComparison.Ordinal);
-        await request.Http.Response.Body.WriteAsync(Encoding.UTF8.GetBytes(named), request.Cancellation).ConfigureAwait(false);
+        string typed = Description().Replace(named, match => match.Result(match.Groups["kind"].Value == "Counter" ? "${help}\n${name}counter" : "${help}\n${name}${type}"));
+        await request.Http.Response.Body.WriteAsync(Encoding.UTF8.GetBytes(typed), request.Cancellation).ConfigureAwait(false);
     }
 
     public void Dispose() => _adapter.Dispose();
+
+    // The adapter ends a description with the instrument's .NET type and calls counters gauges.
+    [GeneratedRegex(@"(?<help># HELP .*) \((?<kind>\w+)`1\)\n(?<name># TYPE \S+ )(?<type>\w+)", RegexOptions.ExplicitCapture, matchTimeoutMilliseconds: Timeout.Infinite)]
+    private static partial Regex Description();
 
     private static double[] Buckets(Instrument instrument) => instrument switch
     {

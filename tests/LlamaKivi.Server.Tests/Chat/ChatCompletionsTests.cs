@@ -83,6 +83,19 @@ public sealed class ChatCompletionsTests(SharedServer shared) : IClassFixture<Sh
         Assert.InRange(json.GetProperty("legs").GetInt32(), 0, 9);
     }
 
+    [Theory]
+    [InlineData("/v1/chat/completions", """{"messages":[{"role":"user","content":"hi"}],"temperature":0,"max_tokens":16,"response_format":{"type":"json_object"}}""")]
+    [InlineData("/v1/responses", """{"input":"hi","temperature":0,"max_output_tokens":16,"text":{"format":{"type":"json_object"}}}""")]
+    public async Task A_json_object_is_an_object(string path, string json)
+    {
+        (HttpStatusCode status, JsonElement body, _) = await Server.PostAsync(path, json);
+        Assert.Equal(HttpStatusCode.OK, status);
+        JsonElement text = body.TryGetProperty("choices", out JsonElement choices)
+            ? choices[0].GetProperty("message").GetProperty("content")
+            : body.GetProperty("output")[0].GetProperty("content")[0].GetProperty("text");
+        Assert.StartsWith("{", text.GetString()!.TrimStart(), StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task Equal_seeds_give_equal_texts_and_choices_differ()
     {

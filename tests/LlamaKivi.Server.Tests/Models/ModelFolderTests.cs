@@ -130,6 +130,22 @@ public sealed class ModelFolderTests : IDisposable
         Assert.True(left > 0, "The answer is complete while its model is in use.");
     }
 
+    [Fact]
+    public async Task A_file_that_was_replaced_is_loaded_anew()
+    {
+        string path = Path.Combine(_folder, "changing.gguf");
+        File.CreateSymbolicLink(path, TestServer.ModelPath);
+        await using Folder server = await StartAsync();
+        Assert.Equal(HttpStatusCode.OK, (await server.AskAsync("changing")).Status);
+        File.Delete(path);
+        await File.WriteAllTextAsync(path, "no model");
+        Assert.Equal(HttpStatusCode.ServiceUnavailable, (await server.AskAsync("changing")).Status);
+        Assert.Equal("changing failed, first unloaded, second unloaded, third unloaded", await server.StatesAsync());
+        File.Delete(path);
+        File.Copy(TestServer.ModelPath, path);
+        Assert.Equal(HttpStatusCode.OK, (await server.AskAsync("changing")).Status);
+    }
+
     // The files are one model, whose name they share.
     [Fact]
     public async Task Every_model_has_its_own_metrics_while_it_is_loaded()

@@ -165,6 +165,9 @@ public sealed class TextTests(SharedServer shared) : IClassFixture<SharedServer>
         string metrics = await Server.Http.GetStringAsync("/metrics");
         Assert.Contains("\nllamakivi_generated_tokens{", metrics, StringComparison.Ordinal);
         Assert.Contains("\n# TYPE gen_ai_server_time_to_first_token histogram", metrics, StringComparison.Ordinal);
+        Assert.Contains("\n# TYPE llamakivi_generated_tokens counter\n", metrics, StringComparison.Ordinal);
+        Assert.Contains("\n# TYPE llamakivi_cache_used gauge\n", metrics, StringComparison.Ordinal);
+        Assert.DoesNotContain("`1)", metrics, StringComparison.Ordinal);
         Assert.Contains("\ngen_ai_server_time_to_first_token_bucket{", metrics, StringComparison.Ordinal);
         Assert.All((string[])["capacity", "tokens", "used", "free"], gauge => Assert.Contains($"\nllamakivi_cache_{gauge}{{", metrics, StringComparison.Ordinal));
     }
