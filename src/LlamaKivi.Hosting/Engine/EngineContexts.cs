@@ -1,6 +1,6 @@
 namespace LlamaKivi.Hosting;
 
-/// <summary>Contexts beside the engine's own that share its weights, created on first use and freed with the engine.</summary>
+/// <summary>A context that shares the engine's weights but not its cache, created on first use and freed with the engine.</summary>
 /// <param name="engine">The engine.</param>
 /// <param name="create">Creates the owner of a context.</param>
 internal sealed class EngineContexts<T>(InferenceEngine engine, Func<LLamaWeights, T> create) : IDisposable
@@ -10,7 +10,7 @@ internal sealed class EngineContexts<T>(InferenceEngine engine, Func<LLamaWeight
     private T? _value;
     private bool _disposed;
 
-    /// <summary>Waits for the model and uses the owner of the context; an engine that stops waits for the end.</summary>
+    /// <summary>Waits for the model, then calls a function with the owner of the context. An engine that drains waits for the function.</summary>
     /// <exception cref="EngineBusyException">The engine is stopping.</exception>
     public async Task<TResult> UseAsync<TResult>(Func<T, Task<TResult>> use, CancellationToken cancellationToken)
     {

@@ -2,7 +2,7 @@ using Microsoft.Extensions.AI;
 
 namespace LlamaKivi.Hosting;
 
-/// <summary>Embeddings of an engine's model, in a context of its own; texts are processed one at a time.</summary>
+/// <summary>Embeds texts with the model of an engine, in a separate context; texts are processed one at a time.</summary>
 internal sealed class EngineEmbeddingGenerator(InferenceEngine engine, EngineContexts<LLamaEmbedder> embedder) : IEmbeddingGenerator<string, Embedding<float>>
 {
     public Task<GeneratedEmbeddings<Embedding<float>>> GenerateAsync(

@@ -1,6 +1,6 @@
 namespace LlamaKivi.Hosting;
 
-/// <summary>The engines of a host. They drain at the same time, so that a host with several waits no longer than with one.</summary>
+/// <summary>The engines of a host. They drain at the same time, so that several engines take no longer to stop than one.</summary>
 internal sealed class EngineGroup
 {
     private readonly Lock _gate = new();

@@ -3,7 +3,7 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Hosting;
 
-/// <summary>Scores how well documents answer a query, with the model of an engine and a context of its own; documents are processed one at a time.</summary>
+/// <summary>Scores how well documents answer a query. Uses the model of an engine in a separate context; documents are processed one at a time.</summary>
 public sealed class EngineReranker
 {
     private readonly EngineContexts<LLamaReranker> _reranker;

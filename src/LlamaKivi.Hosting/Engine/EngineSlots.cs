@@ -1,7 +1,7 @@
 namespace LlamaKivi.Hosting;
 
 /// <summary>The slots of an engine: each runs one request at a time and remembers the conversation that it ran last.</summary>
-/// <remarks>The conversation itself is an entry of the prefix cache, so any slot continues it. Not thread-safe.</remarks>
+/// <remarks>The conversation itself is an entry of the prefix cache, so a request in any slot can continue it. Not thread-safe.</remarks>
 /// <param name="count">Number of slots.</param>
 internal sealed class EngineSlots(int count)
 {
@@ -32,10 +32,10 @@ internal sealed class EngineSlots(int count)
     /// <summary>Whether a slot runs a request.</summary>
     public bool IsBusy(int id) => _slots[id].Call is not null;
 
-    /// <summary>The conversation that a slot ran last; no tokens: none.</summary>
+    /// <summary>The conversation that a slot ran last; empty: none.</summary>
     public (int[] Tokens, string Key) Conversation(int id) => (_slots[id].Tokens, _slots[id].Key);
 
-    /// <summary>Gives a call a free slot: the one that it asks for, the one whose conversation it continues, an empty one, or the least recently used.</summary>
+    /// <summary>Assigns a free slot to a call: the requested one; else the one whose conversation the call continues; else an empty one; else the least recently used.</summary>
     public void Assign(GenerationCall call)
     {
         Slot? wanted = call.Slot is { } id && id < _slots.Length && _slots[id].Call is null ? _slots[id] : null;
@@ -57,7 +57,7 @@ internal sealed class EngineSlots(int count)
         }
     }
 
-    /// <summary>Gives a free slot a conversation; no tokens: none.</summary>
+    /// <summary>Sets the conversation of a free slot; empty: none.</summary>
     public void Set(int id, int[] tokens, string key)
     {
         Slot slot = _slots[id];
@@ -92,8 +92,8 @@ internal sealed class EngineSlots(int count)
 /// <param name="Prompt">Tokens of the request's prompt.</param>
 /// <param name="Reused">Tokens of the prompt that came from the prefix cache.</param>
 /// <param name="Generated">Generated tokens of the request.</param>
-/// <param name="Admission">Place of the request in the order of admission; 0: the slot runs none.</param>
-/// <param name="IsRunning">Whether the request has a sequence; false also if it was preempted.</param>
+/// <param name="Admission">Place of the request in the order of admission; 0: no request.</param>
+/// <param name="IsRunning">Whether the request has a sequence; a preempted request has none.</param>
 internal sealed record SlotStatus(int Id, int Tokens, int Prompt = 0, int Reused = 0, int Generated = 0, long Admission = 0, bool IsRunning = false)
 {
     /// <summary>Whether the slot has a request.</summary>

@@ -9,7 +9,7 @@ using LlamaKivi.Sampling;
 
 namespace LlamaKivi.Hosting;
 
-/// <summary>One request: its tokens, where they are, and the text that its reader receives.</summary>
+/// <summary>One request: its tokens, their sequence in the cache, and the text that its reader receives.</summary>
 /// <remarks>Only the scheduler changes a call after its submission. The reader reads <see cref="Output"/> and may <see cref="Abandon"/> the call.</remarks>
 internal sealed class GenerationCall : IDisposable
 {
@@ -48,31 +48,31 @@ internal sealed class GenerationCall : IDisposable
     /// <summary>Prompt and generated tokens.</summary>
     public List<int> Tokens { get; }
 
-    /// <summary>The call's sequence; null: the call waits or is spilled.</summary>
+    /// <summary>The call's sequence; null: the call waits or is preempted.</summary>
     public Conversation? Conversation { get; set; }
 
-    /// <summary>The sequence in host memory, of a call that was preempted.</summary>
+    /// <summary>The sequence of a preempted call, in host memory; null: the call is not preempted.</summary>
     public Conversation.State? Spilled { get; set; }
 
-    /// <summary>Number of tokens in the cache, or in the spilled state.</summary>
+    /// <summary>Number of tokens in the cache, or in <see cref="Spilled"/>.</summary>
     public int CachedCount { get; set; }
 
     /// <summary>The tokens in the cache.</summary>
     public ReadOnlySpan<int> CachedTokens => CollectionsMarshal.AsSpan(Tokens)[..CachedCount];
 
-    /// <summary>Positions of the prompt, ascending, at which the sequence gets marks.</summary>
+    /// <summary>Prompt positions at which the sequence still gets marks, ascending.</summary>
     public Queue<int> Positions { get; } = new();
 
     /// <summary>Lengths at which the sequence has marks, ascending.</summary>
     public List<int> Marks { get; } = [];
 
-    /// <summary>Number of the family of the call's sequence: the sequences that share pages.</summary>
+    /// <summary>Identifies the family of the call's sequence. Sequences of one family share pages.</summary>
     public int Family { get; set; }
 
-    /// <summary>What the prefix cache found for the call before it starts; null: nothing, or not searched.</summary>
+    /// <summary>The prefix that was found for the waiting call; null: none, or not searched.</summary>
     public PrefixHit? Prefix { get; set; }
 
-    /// <summary>Tokens of a shared page that appends may copy. The copy is made when tokens leave the ring.</summary>
+    /// <summary>Tokens of a shared page that an append may have to copy. The page is copied at the first flush of the ring.</summary>
     public int Copied
     {
         get => CachedCount < Results.CachedTokens + MostRing ? field : 0;
@@ -81,13 +81,13 @@ internal sealed class GenerationCall : IDisposable
 
     public int UncachedCount => Tokens.Count - CachedCount;
 
-    /// <summary>Whether the call needs one token per step, as its text grows.</summary>
+    /// <summary>Whether the call is in decode: only the last generated token is not cached.</summary>
     public bool IsDecoding => UncachedCount == 1 && Tokens.Count > Prompt.Length;
 
-    /// <summary>The pipeline whose token the engine may sample: the one that the call began with, whatever its options hold by now. Null: the call needs logits.</summary>
+    /// <summary>The pipeline for which the native engine may sample: the one in the options when the call began. Null: the call has not begun, or reads log probabilities.</summary>
     public ISamplingPipeline? Sampler => _logprobs is null ? _pipeline?.Pipeline : null;
 
-    /// <summary>Key of the prefixes that the call shares; empty: shared by all calls.</summary>
+    /// <summary>Calls share prefixes only with calls of the same key; empty: the common key.</summary>
     public string PrefixKey { get; init; } = "";
 
     /// <summary>Slot that the call asks for; null: any.</summary>
@@ -108,7 +108,7 @@ internal sealed class GenerationCall : IDisposable
     /// <summary>Time from the submission to the admission; null: the call waits, or never started.</summary>
     public TimeSpan? AdmittedAfter => _admitted == 0 ? null : Stopwatch.GetElapsedTime(_submitted, _admitted);
 
-    /// <summary>The call's span; null: nobody listens. It ends with the call.</summary>
+    /// <summary>The call's span, which ends with the call; null: nobody listens.</summary>
     public CallTrace? Trace { get; set; }
 
     /// <summary>Time from the submission to the first token; null: none yet.</summary>
@@ -125,7 +125,7 @@ internal sealed class GenerationCall : IDisposable
         _pipeline ??= PipelineUse.Begin(Options.SamplingPipeline, reset: true);
     }
 
-    /// <summary>Samples the next token, or takes the one that the engine sampled, and writes its text. The tokens before it were cached by the last batch.</summary>
+    /// <summary>Samples the next token, or takes the one that the native engine sampled, and writes its text. All earlier tokens must be cached.</summary>
     public void Sample()
     {
         int token = NextToken();
@@ -173,7 +173,7 @@ internal sealed class GenerationCall : IDisposable
         });
     }
 
-    /// <summary>Ends the text.</summary>
+    /// <summary>Ends the text without an error.</summary>
     public void Complete(StopReason reason)
     {
         Results.StopReason = reason;
@@ -189,7 +189,7 @@ internal sealed class GenerationCall : IDisposable
         _output.Writer.TryComplete(error);
     }
 
-    /// <summary>Says that nobody reads the text any more.</summary>
+    /// <summary>Marks the call as abandoned: nobody reads its text any more.</summary>
     public void Abandon() => _abandoned = true;
 
     /// <summary>Releases <see cref="Prefix"/>.</summary>

@@ -43,7 +43,7 @@ public sealed partial class InferenceEngine : IHostedLifecycleService
     Task IHostedLifecycleService.StoppedAsync(CancellationToken cancellationToken) => Task.CompletedTask;
 
     /// <summary>
-    /// Refuses new requests and waits until the running ones have ended, which takes <see cref="InferenceEngineOptions.DrainTimeout"/> and a step at most.
+    /// Refuses new requests and waits until the running ones have ended: at most <see cref="InferenceEngineOptions.DrainTimeout"/> and one step.
     /// The model stays in memory.
     /// </summary>
     /// <param name="cancellationToken">Ends the wait.</param>
@@ -53,7 +53,7 @@ public sealed partial class InferenceEngine : IHostedLifecycleService
         await BeginDrain().WaitAsync(cancellationToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
     }
 
-    /// <summary>Begins to drain, once. The task ends when nothing runs any more.</summary>
+    /// <summary>Begins to drain; later calls return the same task. The task ends when no request runs any more.</summary>
     internal Task BeginDrain()
     {
         bool loaded;
@@ -73,7 +73,7 @@ public sealed partial class InferenceEngine : IHostedLifecycleService
         return _drain;
     }
 
-    /// <summary>Keeps the engine from draining to its end while a context beside its own is in use.</summary>
+    /// <summary>Delays the end of the drain, at most until its timeout, while a context of embeddings or scores is in use.</summary>
     /// <exception cref="EngineBusyException">The engine is stopping.</exception>
     internal IDisposable BeginUse()
     {
@@ -83,7 +83,7 @@ public sealed partial class InferenceEngine : IHostedLifecycleService
         }
     }
 
-    /// <summary>Keeps the engine from draining to its end, such as while a request is prepared, which it then refuses.</summary>
+    /// <summary>Delays the end of the drain, at most until its timeout, so that a request in preparation gets an answer: it is refused.</summary>
     internal IDisposable Hold()
     {
         lock (_gate)

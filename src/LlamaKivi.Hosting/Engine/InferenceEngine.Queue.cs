@@ -178,7 +178,7 @@ public sealed partial class InferenceEngine
         Wake();
     }
 
-    /// <summary>Refuses a prompt that the cache cannot hold even when it is empty. The model must be loaded.</summary>
+    /// <summary>Refuses a prompt that is too long for the empty cache. The model must be loaded.</summary>
     /// <exception cref="ContextOverflowException">The prompt is too long.</exception>
     internal void CheckLength(PromptText prompt)
     {

@@ -11,7 +11,7 @@ public sealed partial class InferenceEngine
     /// <summary>The slots after the last step.</summary>
     internal IReadOnlyList<SlotStatus> Slots => Status.State is EngineState.Ready or EngineState.Draining ? _scheduler?.Status.Slots ?? [] : [];
 
-    /// <summary>Writes the conversation of a slot to a file, when the slot's request has ended.</summary>
+    /// <summary>Waits until the slot's request has ended, then writes the slot's conversation to a file.</summary>
     /// <param name="slot">Number of the slot.</param>
     /// <param name="path">Path of the file, which is replaced atomically and readable by its owner alone.</param>
     /// <param name="cancellationToken">Cancels the wait.</param>
@@ -24,13 +24,13 @@ public sealed partial class InferenceEngine
         return (tokens.Length, file.Size);
     }
 
-    /// <summary>Loads a conversation into the prefix cache and a slot, when the slot's request has ended.</summary>
+    /// <summary>Waits until the slot's request has ended, then loads a conversation into the prefix cache and the slot.</summary>
     /// <param name="slot">Number of the slot.</param>
     /// <param name="path">Path of a file of <see cref="SaveSlotAsync"/>.</param>
     /// <param name="cancellationToken">Cancels the wait.</param>
     /// <returns>Number of tokens, and the file's size in bytes.</returns>
     /// <exception cref="StateLoadException">The file is damaged, or its model or settings differ.</exception>
-    /// <exception cref="ContextOverflowException">The conversation is longer than the prefix cache may be, or the KV cache has no room now.</exception>
+    /// <exception cref="ContextOverflowException">The conversation is larger than the prefix cache, or the KV cache has no room now.</exception>
     internal async Task<(int Tokens, long Bytes)> RestoreSlotAsync(int slot, string path, CancellationToken cancellationToken)
     {
         byte[] identity = await BetweenStepsAsync(slot, scheduler => scheduler.Identity, cancellationToken).ConfigureAwait(false);
@@ -39,7 +39,7 @@ public sealed partial class InferenceEngine
         return (file.Tokens.Length, file.Size);
     }
 
-    /// <summary>Removes the conversation of a slot from the cache, when the slot's request has ended. Prefixes that other conversations share stay.</summary>
+    /// <summary>Waits until the slot's request has ended, then removes the slot's conversation from the cache. Prefixes that other conversations share stay.</summary>
     /// <returns>Number of tokens.</returns>
     internal Task<int> EraseSlotAsync(int slot, CancellationToken cancellationToken) => BetweenStepsAsync(slot, scheduler => scheduler.EraseSlot(slot), cancellationToken);
 

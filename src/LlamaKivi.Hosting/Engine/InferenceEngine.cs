@@ -10,9 +10,9 @@ using Microsoft.Extensions.Logging;
 
 namespace LlamaKivi.Hosting;
 
-/// <summary>Runs many requests at once on one model and one context, as a service of a host.</summary>
+/// <summary>A hosted service that runs many requests at once on one model and one context.</summary>
 /// <remarks>
-/// Requests wait in a bounded queue until the cache has room for their prompt, then share the batch of every step. All members may be used by any number of threads.
+/// Requests wait in a bounded queue until the cache has room for their prompt, then share the batch of every step. All members are thread-safe.
 /// The model loads when the host starts; until then requests wait.
 /// </remarks>
 public sealed partial class InferenceEngine : BackgroundService
@@ -58,9 +58,10 @@ public sealed partial class InferenceEngine : BackgroundService
     /// <summary>Waits until the model is loaded.</summary>
     /// <returns>The model, which belongs to the engine.</returns>
     /// <exception cref="RuntimeError">The model cannot be loaded; the exception says why.</exception>
+    /// <exception cref="EngineBusyException">The engine is stopping.</exception>
     public Task<LLamaWeights> WaitUntilReadyAsync(CancellationToken cancellationToken = default) => _loaded.Task.WaitAsync(cancellationToken);
 
-    /// <summary>What the engine does now.</summary>
+    /// <summary>The engine's state, requests and cache use.</summary>
     public EngineStatus Status
     {
         get
@@ -79,21 +80,21 @@ public sealed partial class InferenceEngine : BackgroundService
         }
     }
 
-    /// <summary>Why the model cannot be served; null: it can, or it is still loading.</summary>
+    /// <summary>Why the model could not be loaded; null: loading has not failed.</summary>
     public Exception? Failure { get; private set; }
 
     /// <summary>Name of the model in its file; null: not loaded.</summary>
     public string? ModelName { get; private set; }
 
-    /// <summary>Name under which clients ask for the model; null: the model's own. Metrics carry both, since copies and quantizations share theirs.</summary>
+    /// <summary>Name that clients use for the model; null: the model's own. Metrics have both names, because several files can contain the same model name.</summary>
     internal string? ServedAs { get; init; }
 
-    /// <summary>Whether the engine has made no step for <see cref="InferenceEngineOptions.StallTimeout"/> while requests were running.</summary>
+    /// <summary>Whether the engine has completed no step for <see cref="InferenceEngineOptions.StallTimeout"/> while requests were running.</summary>
     public bool IsStalled => Status.LastStep is { } time && time > _options.StallTimeout;
 
     /// <summary>Streams the continuation of a text.</summary>
     /// <param name="prompt">The text. Special tokens spelled out in it are parsed.</param>
-    /// <param name="inferenceParams">Inference parameters; null: defaults. The sampling pipeline serves this request alone.</param>
+    /// <param name="inferenceParams">Inference parameters; null: defaults. No other request may use the sampling pipeline at the same time.</param>
     /// <param name="cancellationToken">Cancels the request within one step.</param>
     /// <returns>Pieces of text; no piece ends inside a character.</returns>
     /// <exception cref="EngineBusyException">While enumerating: the queue is full, or the engine is stopping.</exception>
@@ -108,13 +109,13 @@ public sealed partial class InferenceEngine : BackgroundService
     /// <param name="options">Options of the client; null: defaults.</param>
     public IChatClient AsChatClient(ChatClientOptions? options = null) => new GeneratorChatClient(new EngineGenerator(this), options ?? new ChatClientOptions());
 
-    /// <summary>Creates a generator of embeddings with the engine's model. Its context, of <see cref="InferenceEngineOptions.EmbeddingContextSize"/> tokens, belongs to the engine.</summary>
+    /// <summary>Creates a generator of embeddings with the engine's model. The engine owns its context of <see cref="InferenceEngineOptions.EmbeddingContextSize"/> tokens.</summary>
     public IEmbeddingGenerator<string, Embedding<float>> AsEmbeddingGenerator() => new EngineEmbeddingGenerator(this, _embedder);
 
-    /// <summary>Creates a reranker with the engine's model, which must have a reranking head. Its context belongs to the engine.</summary>
+    /// <summary>Creates a reranker with the engine's model, which must have a reranking head. The engine owns its context.</summary>
     public EngineReranker AsReranker() => new(_reranker);
 
-    /// <summary>Embeds a text, or tokens as they are.</summary>
+    /// <summary>Embeds a text, or token ids unchanged.</summary>
     /// <param name="input">A string, or an array of token ids.</param>
     /// <param name="cancellationToken">Cancels the computation.</param>
     /// <returns>The embedding, and the number of tokens.</returns>
@@ -136,7 +137,7 @@ public sealed partial class InferenceEngine : BackgroundService
     /// <summary>Counts since the start.</summary>
     internal EngineTotals Totals => _metrics.Totals;
 
-    /// <summary>The prefix cache, which the engine's loop uses; null: the model is not loaded.</summary>
+    /// <summary>The prefix cache, for the engine's loop only. Null: the model is not loaded.</summary>
     internal PrefixCache? Prefixes => _scheduler?.Prefixes;
 
     /// <summary>The slots of the running requests after the last step, in order of admission.</summary>
@@ -149,7 +150,7 @@ public sealed partial class InferenceEngine : BackgroundService
     internal InferenceStream InferAsync(int[] prompt, IInferenceParams inferenceParams, CancellationToken cancellationToken) =>
         new(null, stream => RunAsync(stream, _ => prompt, inferenceParams, cancellationToken));
 
-    /// <summary>Stops the engine: running requests finish within <see cref="InferenceEngineOptions.DrainTimeout"/>, waiting ones are refused.</summary>
+    /// <summary>Stops the engine: running requests have <see cref="InferenceEngineOptions.DrainTimeout"/> to finish, waiting ones are refused.</summary>
     /// <param name="cancellationToken">Ends the wait.</param>
     public override async Task StopAsync(CancellationToken cancellationToken)
     {

@@ -23,7 +23,7 @@ internal static class Responses
         await writer.FinishAsync().ConfigureAwait(false);
     }
 
-    /// <summary>Collects the output items, and sends their events if the response is streamed.</summary>
+    /// <summary>Collects the output items. Sends their events if the response is streamed.</summary>
     private sealed class Writer(ApiRequest request, ResponseView head, Tokenizer tokenizer, bool isStream)
     {
         private readonly List<OutputItem> _items = [];

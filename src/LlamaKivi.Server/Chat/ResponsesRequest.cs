@@ -6,7 +6,7 @@ namespace LlamaKivi.Server;
 /// <summary>A request of <c>/v1/responses</c>.</summary>
 /// <param name="Call">The chat call.</param>
 /// <param name="Stream">Whether the response is streamed.</param>
-/// <param name="Head">The response without its output: the settings of the request.</param>
+/// <param name="Head">The response before any output; it repeats the settings of the request.</param>
 internal sealed record ResponsesRequest(ChatCall Call, bool Stream, ResponseView Head)
 {
     private const string Logprobs = "message.output_text.logprobs";

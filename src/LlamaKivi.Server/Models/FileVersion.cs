@@ -1,12 +1,12 @@
 namespace LlamaKivi.Server;
 
-/// <summary>What changes when a file is written or replaced.</summary>
+/// <summary>Identifies a version of a file: it changes when the file is written or replaced.</summary>
 /// <param name="Target">Path of the file, links resolved.</param>
 /// <param name="Written">Time of the last write.</param>
 /// <param name="Length">Length in bytes.</param>
 internal readonly record struct FileVersion(string Target, DateTime Written, long Length)
 {
-    /// <summary>The version of a file; that of a file which cannot be read differs from all others.</summary>
+    /// <summary>The version of a file. An unreadable file has a version that no readable file has.</summary>
     public static FileVersion Of(string path)
     {
         try

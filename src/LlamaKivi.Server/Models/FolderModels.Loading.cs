@@ -218,10 +218,10 @@ internal sealed partial class FolderModels
 
     private static string MiB(long bytes) => string.Create(CultureInfo.InvariantCulture, $"{bytes / (double)(1 << 20):N0} MiB");
 
-    /// <summary>A request that waits for a load. The catalog's lock guards it.</summary>
+    /// <summary>A request that waits for a load; guarded by the catalog's lock.</summary>
     private sealed class LoadWait
     {
-        /// <summary>The model that the request has a lease of; null: not yet.</summary>
+        /// <summary>The model on which the request has a lease; null: none yet.</summary>
         public FolderModel? Model { get; set; }
 
         public bool IsOver { get; set; }

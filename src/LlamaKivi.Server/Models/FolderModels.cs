@@ -5,7 +5,7 @@ using Microsoft.Extensions.Logging;
 namespace LlamaKivi.Server;
 
 /// <summary>The models of a folder: loaded on demand, unloaded when idle or when another needs their memory.</summary>
-/// <remarks>A lease keeps a model in memory. Loads happen one at a time, as each changes what is free.</remarks>
+/// <remarks>A lease keeps a model in memory. Loads run one at a time, because each changes the free memory.</remarks>
 internal sealed partial class FolderModels : ModelCatalog, IAsyncDisposable
 {
     private readonly ModelFolderOptions _options;
@@ -90,7 +90,7 @@ internal sealed partial class FolderModels : ModelCatalog, IAsyncDisposable
         }
     }
 
-    /// <summary>Unloads the models that no request used for a time.</summary>
+    /// <summary>Unloads the models that no request has used for at least this time.</summary>
     public async Task UnloadIdleAsync(TimeSpan time)
     {
         await _turn.WaitAsync(CancellationToken.None).ConfigureAwait(false);
@@ -107,7 +107,7 @@ internal sealed partial class FolderModels : ModelCatalog, IAsyncDisposable
         }
     }
 
-    /// <summary>Refuses further requests; running ones have the engines' time to finish, in all models at once. Loads under way fail. The models stay in memory.</summary>
+    /// <summary>Refuses new requests and drains all models at the same time; running requests have the engines' drain timeout to finish. Loads in progress fail. The models stay in memory.</summary>
     /// <param name="cancellationToken">Ends the wait.</param>
     public async Task DrainAsync(CancellationToken cancellationToken) =>
         await Task.WhenAll((await RefuseAsync().ConfigureAwait(false)).Select(model => model.Served.Engine.DrainAsync(cancellationToken))).ConfigureAwait(false);
@@ -201,10 +201,10 @@ internal sealed partial class FolderModels : ModelCatalog, IAsyncDisposable
     [LoggerMessage(3, LogLevel.Error, "'{Path}' cannot be read as a model.")]
     private partial void LogNotReadable(string path, Exception exception);
 
-    /// <summary>Why a file could not be loaded. It concerns this version of the file alone.</summary>
+    /// <summary>Why this version of a file could not be loaded.</summary>
     private sealed record LoadFailure(FileVersion File, string Reason);
 
-    /// <summary>A model in memory. The catalog's lock guards it.</summary>
+    /// <summary>A model in memory; guarded by the catalog's lock.</summary>
     private sealed class FolderModel(string name, FileVersion file, ServedModel served, long needed)
     {
         public string Name => name;
@@ -216,7 +216,7 @@ internal sealed partial class FolderModels : ModelCatalog, IAsyncDisposable
 
         public int Leases { get; private set; }
 
-        /// <summary>Whether the model leaves for a newer version of its file. One that requests use stays for those and for all that come meanwhile.</summary>
+        /// <summary>Whether the file has changed since the load and no request uses the model. As long as one does, new requests get the loaded model too.</summary>
         public bool IsReplaced(FileVersion current) => Leases == 0 && file != current;
 
         /// <summary>Timestamp of the last use.</summary>

@@ -6,16 +6,16 @@ namespace LlamaKivi.Server;
 /// <summary>The models of a server.</summary>
 internal abstract class ModelCatalog
 {
-    /// <summary>Names of all models, loaded or not.</summary>
+    /// <summary>All models, loaded or not, with their states.</summary>
     public abstract IReadOnlyList<ModelEntry> Entries { get; }
 
     /// <summary>The models in memory.</summary>
     public abstract IReadOnlyList<ServedModel> Loaded { get; }
 
-    /// <summary>ok, loading, failed or stopped.</summary>
+    /// <summary>The status that GET /health returns: ok, loading, stalled, draining or failed.</summary>
     public abstract string Status { get; }
 
-    /// <summary>Tokens of which one is cancelled when the models begin to drain.</summary>
+    /// <summary>Cancellation tokens; when the models begin to drain, at least one is cancelled.</summary>
     public abstract IEnumerable<CancellationToken> Draining { get; }
 
     /// <summary>A model in memory; null: none of that name.</summary>
@@ -42,7 +42,7 @@ internal abstract class ModelCatalog
         models.FirstOrDefault(model => string.IsNullOrEmpty(name) || model.Names.Contains(name, StringComparer.OrdinalIgnoreCase));
 
     /// <summary>Finds a model and keeps it in memory until the lease is disposed.</summary>
-    /// <param name="name">The model's name; null: the only one.</param>
+    /// <param name="name">The model's name; null or empty: the only model.</param>
     /// <param name="cancellationToken">Cancels the wait.</param>
     /// <exception cref="ApiException">There is no such model, or it cannot be used now.</exception>
     public abstract ValueTask<ModelLease> AcquireAsync(string? name, CancellationToken cancellationToken);
@@ -54,7 +54,7 @@ internal abstract class ModelCatalog
         ApiException.Bad("model", $"model is missing. Models: {string.Join(", ", known)}.", "missing_required_parameter");
 }
 
-/// <summary>A model's name, when its file was written (Unix time), whether it is in memory, and why it could not be loaded.</summary>
+/// <summary>A model: its name, the write time of its file (Unix time), its state, and why it could not be loaded.</summary>
 internal sealed record ModelEntry(string Id, long Created, string State, string? Error = null)
 {
     public const string Unloaded = "unloaded";
@@ -63,7 +63,7 @@ internal sealed record ModelEntry(string Id, long Created, string State, string?
     public const string IsFailed = "failed";
 }
 
-/// <summary>Keeps a model in memory, and its engine from draining to its end.</summary>
+/// <summary>Keeps a model in memory and delays the end of its engine's drain.</summary>
 internal sealed class ModelLease(ServedModel model, Action? release = null) : IDisposable
 {
     private readonly IDisposable _hold = model.Engine.Hold();

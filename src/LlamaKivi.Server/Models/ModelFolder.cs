@@ -1,7 +1,7 @@
 namespace LlamaKivi.Server;
 
 /// <summary>The GGUF files of a folder. Lists the folder only when it has changed.</summary>
-/// <param name="path">Path of the folder, which may appear later.</param>
+/// <param name="path">Path of the folder, which need not exist yet.</param>
 internal sealed class ModelFolder(string path)
 {
     // Resolution of the folder's time: a change this soon after another may not alter it, so a recent listing is not kept.

@@ -5,7 +5,7 @@ namespace LlamaKivi.Server;
 /// <summary>Options of a folder of models, which are loaded when requests ask for them.</summary>
 public sealed class ModelFolderOptions
 {
-    /// <summary>Folder of GGUF files. A model's name is its file's, without ".gguf". Files that appear later are found too.</summary>
+    /// <summary>Folder of GGUF files. A model has the name of its file without ".gguf". Files that appear later are found too.</summary>
     public string Folder { get; set; } = "";
 
     /// <summary>Options of each model's engine. <see cref="Common.ModelParams.ModelPath"/> is ignored.</summary>
@@ -17,10 +17,10 @@ public sealed class ModelFolderOptions
     /// <summary>Time without requests after which a model is unloaded; <see cref="Timeout.InfiniteTimeSpan"/>: never.</summary>
     public TimeSpan IdleTimeout { get; set; } = TimeSpan.FromMinutes(10);
 
-    /// <summary>Bytes that the models and their caches may need together, by the estimate; null: what is free when a model is loaded.</summary>
+    /// <summary>Limit in bytes of the estimated memory of all loaded models and their caches; null: the memory that is free when a model is loaded.</summary>
     public long? MemoryBytes { get; set; }
 
-    /// <summary>What is wrong; each message begins with the option's name.</summary>
+    /// <summary>Errors of the options; each message begins with the option's name.</summary>
     internal IEnumerable<string> Errors()
     {
         if (string.IsNullOrWhiteSpace(Folder))

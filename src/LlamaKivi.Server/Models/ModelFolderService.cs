@@ -2,7 +2,7 @@ using Microsoft.Extensions.Hosting;
 
 namespace LlamaKivi.Server;
 
-/// <summary>Unloads idle models, and all when the host stops; they drain before its server closes.</summary>
+/// <summary>Unloads idle models, and all models when the host stops. They drain before the web server closes.</summary>
 internal sealed class ModelFolderService(FolderModels models, ModelFolderOptions options) : BackgroundService, IHostedLifecycleService
 {
     private static readonly TimeSpan Longest = TimeSpan.FromSeconds(10);

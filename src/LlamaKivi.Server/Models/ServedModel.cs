@@ -3,7 +3,7 @@ using Microsoft.Extensions.AI;
 
 namespace LlamaKivi.Server;
 
-/// <summary>A model that is served: its engine, its names, and what is created from it on first use.</summary>
+/// <summary>A served model: its engine and names, and its chat client and templates, created on first use.</summary>
 internal sealed class ServedModel
 {
     private readonly Lazy<IChatClient> _chat;
@@ -13,7 +13,7 @@ internal sealed class ServedModel
     /// <summary>Serves an engine.</summary>
     /// <param name="engine">The engine.</param>
     /// <param name="options">The server's options.</param>
-    /// <param name="aliases">Names beside those of the file.</param>
+    /// <param name="aliases">Names in addition to those of the file.</param>
     public ServedModel(InferenceEngine engine, LlamaKiviServerOptions options, IReadOnlyList<string> aliases)
     {
         Engine = engine;
@@ -24,7 +24,7 @@ internal sealed class ServedModel
 
     public InferenceEngine Engine { get; }
 
-    /// <summary>The model's names, the one that answers carry first. The model must be loaded.</summary>
+    /// <summary>The model's names; responses carry the first. The model must be loaded.</summary>
     public IReadOnlyList<string> Names => _names.Value;
 
     public LLamaWeights Weights => Engine.LoadedWeights ?? throw ApiException.Loading();
