@@ -94,6 +94,7 @@ public static class LlamaKiviServiceCollectionExtensions
             provider.GetService<IMeterFactory>())
         {
             Group = group,
+            ServedAs = key,
         };
         group.Add(engine);
         return engine;

@@ -129,26 +129,18 @@ internal sealed class RegisteredModels : ModelCatalog
 
     public override ValueTask<ModelLease> AcquireAsync(string? name, CancellationToken cancellationToken)
     {
-        foreach (ServedModel model in _models)
+        IEnumerable<string> names = Entries.Select(entry => entry.Id);
+        ServedModel? found = !string.IsNullOrEmpty(name) ? Array.Find(_models, model => model.Engine == _byKey(name)) ?? Find(Loaded, name)
+            : _models.Length == 1 ? _models[0]
+            : throw Unnamed(names);
+        // A model that is not loaded may have any name: its file has them.
+        InferenceEngine engine = (found ?? Array.Find(_models, model => model.Engine.LoadedWeights is null))?.Engine ?? throw Unknown(name!, names);
+        return engine.Status.State switch
         {
-            switch (model.Engine.Status.State)
-            {
-                case EngineState.Failed:
-                    throw ApiException.LoadFailed(model.Engine.Options.ModelPath, model.Engine.Failure!);
-                case EngineState.Draining or EngineState.Stopped:
-                    throw ApiException.Draining();
-            }
-
-            if (model.Engine.LoadedWeights is null)
-            {
-                throw ApiException.Loading();
-            }
-        }
-
-        ServedModel? found = string.IsNullOrEmpty(name)
-            ? _models.Length == 1 ? _models[0] : throw Unnamed(_models.Select(model => model.Names[0]))
-            : Array.Find(_models, model => model.Engine == _byKey(name)) ?? Array.Find(_models, model => model.Names.Contains(name, StringComparer.OrdinalIgnoreCase));
-        return new(new ModelLease(found ?? throw Unknown(name!, _models.Select(model => model.Names[0]))));
+            EngineState.Failed => throw ApiException.LoadFailed(engine.Options.ModelPath, engine.Failure!),
+            EngineState.Draining or EngineState.Stopped => throw ApiException.Draining(),
+            _ => found is null || engine.LoadedWeights is null ? throw ApiException.Loading() : new(new ModelLease(found)),
+        };
     }
 
     private static ModelEntry Entry(ServedModel model)

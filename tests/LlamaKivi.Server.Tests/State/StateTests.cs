@@ -90,38 +90,58 @@ public sealed class StateTests(SharedServer shared) : IClassFixture<SharedServer
     [Fact]
     public async Task Several_models_are_chosen_by_their_keys()
     {
-        WebApplicationBuilder builder = WebApplication.CreateSlimBuilder();
-        builder.WebHost.UseKestrel(options => options.Listen(IPAddress.Loopback, 0));
-        builder.Logging.ClearProviders();
-        foreach (string key in (string[])["small", "large"])
-        {
-            builder.Services.AddKeyedLlamaKivi(key, options => (options.ModelPath, options.ContextSize, options.Threads, options.GpuLayerCount) = (TestServer.ModelPath, key == "small" ? 512u : 1024u, 1, 0));
-        }
-
-        await using WebApplication app = builder.Build();
-        app.MapLlamaKivi();
-        await app.StartAsync();
-        foreach (string key in (string[])["small", "large"])
-        {
-            await app.Services.GetRequiredKeyedService<InferenceEngine>(key).WaitUntilReadyAsync();
-        }
-
+        await using WebApplication app = await StartAsync(("small", TestServer.ModelPath, 512), ("large", TestServer.ModelPath, 1024));
         using var http = new HttpClient { BaseAddress = new Uri(app.Urls.First()) };
         string prompt = string.Concat(Enumerable.Repeat("word ", 700));
-        Assert.Equal(HttpStatusCode.BadRequest, await StatusAsync($$"""{"model":"small","prompt":"{{prompt}}","max_tokens":1}"""));
-        Assert.Equal(HttpStatusCode.OK, await StatusAsync($$"""{"model":"large","prompt":"{{prompt}}","max_tokens":1}"""));
-        Assert.Equal(HttpStatusCode.BadRequest, await StatusAsync("""{"prompt":"a"}"""));
-        Assert.Equal(HttpStatusCode.NotFound, await StatusAsync("""{"model":"other","prompt":"a"}"""));
+        Assert.Equal(HttpStatusCode.BadRequest, await StatusAsync(http, $$"""{"model":"small","prompt":"{{prompt}}","max_tokens":1}"""));
+        Assert.Equal(HttpStatusCode.OK, await StatusAsync(http, $$"""{"model":"large","prompt":"{{prompt}}","max_tokens":1}"""));
+        Assert.Equal(HttpStatusCode.BadRequest, await StatusAsync(http, """{"prompt":"a"}"""));
+        Assert.Equal(HttpStatusCode.NotFound, await StatusAsync(http, """{"model":"other","prompt":"a"}"""));
+        string metrics = await http.GetStringAsync("/metrics");
 
         foreach (string key in (string[])["small", "large"])
         {
             Assert.Equal("ready", JsonElement.Parse(await http.GetStringAsync($"/engine?model={key}")).GetProperty("state").GetString());
+            Assert.Contains($"gen_ai_request_model=\"{key}\"", metrics, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public async Task A_model_that_cannot_be_loaded_fails_its_own_requests_alone()
+    {
+        await using WebApplication app = await StartAsync(("broken", typeof(StateTests).Assembly.Location, 512), ("sound", TestServer.ModelPath, 512));
+        using var http = new HttpClient { BaseAddress = new Uri(app.Urls.First()) };
+        Assert.Equal(HttpStatusCode.OK, await StatusAsync(http, """{"model":"sound","prompt":"a","max_tokens":1}"""));
+        Assert.Equal(HttpStatusCode.ServiceUnavailable, await StatusAsync(http, """{"model":"broken","prompt":"a"}"""));
+        Assert.Equal(HttpStatusCode.BadRequest, await StatusAsync(http, """{"prompt":"a"}"""));
+        Assert.Equal(HttpStatusCode.ServiceUnavailable, await StatusAsync(http, """{"model":"a name that the broken file may have","prompt":"a"}"""));
+    }
+
+    // Returns when no model loads any more.
+    private static async Task<WebApplication> StartAsync(params (string Key, string Path, uint ContextSize)[] models)
+    {
+        WebApplicationBuilder builder = WebApplication.CreateSlimBuilder();
+        builder.WebHost.UseKestrel(options => options.Listen(IPAddress.Loopback, 0));
+        builder.Logging.ClearProviders();
+        foreach ((string key, string path, uint size) in models)
+        {
+            builder.Services.AddKeyedLlamaKivi(key, options => (options.ModelPath, options.ContextSize, options.Threads, options.GpuLayerCount) = (path, size, 1, 0));
         }
 
-        async Task<HttpStatusCode> StatusAsync(string json)
+        WebApplication app = builder.Build();
+        app.MapLlamaKivi();
+        await app.StartAsync();
+        foreach ((string key, _, _) in models)
         {
-            using HttpResponseMessage response = await http.PostAsync("/v1/completions", TestServer.Json(json));
-            return response.StatusCode;
+            await Record.ExceptionAsync(() => app.Services.GetRequiredKeyedService<InferenceEngine>(key).WaitUntilReadyAsync());
         }
+
+        return app;
+    }
+
+    private static async Task<HttpStatusCode> StatusAsync(HttpClient http, string json)
+    {
+        using HttpResponseMessage response = await http.PostAsync("/v1/completions", TestServer.Json(json));
+        return response.StatusCode;
     }
 }
