@@ -12,7 +12,7 @@ using Microsoft.Extensions.Logging;
 
 namespace LlamaKivi.Cli;
 
-/// <summary>serve: OpenAI-compatible endpoints over one model. Options and environment variables have the names of llama.cpp's server.</summary>
+/// <summary>serve: OpenAI-compatible endpoints over a model or a folder of models. Options and environment variables have the names of llama.cpp's server.</summary>
 internal static class ServeCommand
 {
     public const string Name = "serve";

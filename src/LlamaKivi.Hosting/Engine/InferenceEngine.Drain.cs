@@ -2,8 +2,8 @@ using Microsoft.Extensions.Hosting;
 
 namespace LlamaKivi.Hosting;
 
-// The end of an engine: 1. it drains, while the other services of the host still run, 2. it stops and frees the model.
-// A web server accepts connections during the first part, so that clients receive an answer and running ones the rest of their text.
+// An engine ends in two parts: 1. it drains while the host's other services still run, 2. it stops and frees the model.
+// During the first, the web server still accepts connections: new clients get an error, running ones the rest of their text.
 public sealed partial class InferenceEngine : IHostedLifecycleService
 {
     private readonly CancellationTokenSource _draining = new();
@@ -33,7 +33,7 @@ public sealed partial class InferenceEngine : IHostedLifecycleService
 
     Task IHostedLifecycleService.StartedAsync(CancellationToken cancellationToken) => Task.CompletedTask;
 
-    // A host stops its services one after the other; each waits for its own end of a time that is common to all.
+    // The host calls its services one after the other, so the first starts the drain of all engines: their drain times run at once.
     Task IHostedLifecycleService.StoppingAsync(CancellationToken cancellationToken)
     {
         Group?.BeginDrain();

@@ -7,8 +7,8 @@ namespace LlamaKivi.Hosting;
 
 /// <summary>Runs calls on one context, step by step: continuous batching with chunked prefill, preemption and a prefix cache.</summary>
 /// <remarks>
-/// A step: 1. removes abandoned calls, 2. restores preempted calls, then starts waiting ones, while the cache has room, 3. plans the batch: a token of every running stream, then prompt tokens
-/// in order of admission, 4. decodes it, 5. samples every sequence whose tokens are all cached. Used by one thread at a time.
+/// The engine starts waiting calls before a step, while the cache has room and no preempted call waits for it. A step: 1. removes abandoned calls, 2. restores preempted ones, 3. plans the batch:
+/// a token of every running stream, then prompt tokens in order of admission, 4. decodes it, 5. samples every sequence whose tokens are all cached. Used by one thread at a time.
 /// </remarks>
 internal sealed partial class Scheduler : IDisposable
 {
