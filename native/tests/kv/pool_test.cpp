@@ -96,7 +96,7 @@ TEST(CacheMemory, ComesBackWhenConversationsEnd) {
     std::printf("256 conversations of 60 tokens: %lld K allocated, %lld K resident; afterwards %lld K and %lld K\n",
                 static_cast<long long>(during.allocated_bytes >> 10), static_cast<long long>((most - before) >> 10),
                 static_cast<long long>(after.allocated_bytes >> 10), static_cast<long long>(left >> 10));
-#if !defined(__SANITIZE_ADDRESS__)  // it keeps freed memory
+#if !defined(LK_SANITIZED)  // AddressSanitizer keeps freed memory
     EXPECT_LT(left, (most - before) / 10);
 #endif
 }
