@@ -1,3 +1,4 @@
+using System.Diagnostics.Metrics;
 using LlamaKivi.Hosting;
 using LlamaKivi.Server;
 using Microsoft.AspNetCore.Http;
@@ -55,7 +56,7 @@ public static class LlamaKiviEndpointRouteBuilderExtensions
         Get("/props", StateEndpoints.PropsAsync);
         Get("/slots", SlotEndpoints.ListAsync);
         Post("/slots/{id}", SlotEndpoints.ActAsync);
-        var metrics = new Metrics();
+        var metrics = new Metrics(services.GetService<IMeterFactory>());
         lifetime.ApplicationStopped.Register(metrics.Dispose);
         Get("/metrics", metrics.HandleAsync);
         Post("/v1/chat/completions", ChatCompletions.HandleAsync);

@@ -12,11 +12,13 @@ internal sealed partial class Metrics : IDisposable
     private readonly CollectorRegistry _registry = Prometheus.Metrics.NewCustomRegistry();
     private readonly IDisposable _adapter;
 
-    public Metrics() => _adapter = MeterAdapter.StartListening(new MeterAdapterOptions
+    /// <summary>Begins to listen.</summary>
+    /// <param name="factory">The app's factory of meters: other apps of the process have their own; null: none.</param>
+    public Metrics(IMeterFactory? factory) => _adapter = MeterAdapter.StartListening(new MeterAdapterOptions
     {
         Registry = _registry,
         MetricFactory = Prometheus.Metrics.WithCustomRegistry(_registry),
-        InstrumentFilterPredicate = instrument => instrument.Meter.Name == EngineMetrics.MeterName,
+        InstrumentFilterPredicate = instrument => instrument.Meter.Name == EngineMetrics.MeterName && (instrument.Meter.Scope is null || instrument.Meter.Scope == factory),
         ResolveHistogramBuckets = Buckets,
     });
 

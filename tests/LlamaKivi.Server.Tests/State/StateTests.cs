@@ -117,6 +117,17 @@ public sealed class StateTests(SharedServer shared) : IClassFixture<SharedServer
         Assert.Equal(HttpStatusCode.ServiceUnavailable, await StatusAsync(http, """{"model":"a name that the broken file may have","prompt":"a"}"""));
     }
 
+    [Fact]
+    public async Task Apps_of_one_process_have_their_own_metrics()
+    {
+        await using WebApplication app = await StartAsync(("own", TestServer.ModelPath, 512));
+        await using WebApplication other = await StartAsync(("foreign", TestServer.ModelPath, 512));
+        using var http = new HttpClient { BaseAddress = new Uri(app.Urls.First()) };
+        string metrics = await http.GetStringAsync("/metrics");
+        Assert.Contains("gen_ai_request_model=\"own\"", metrics, StringComparison.Ordinal);
+        Assert.DoesNotContain("gen_ai_request_model=\"foreign\"", metrics, StringComparison.Ordinal);
+    }
+
     // Returns when no model loads any more.
     private static async Task<WebApplication> StartAsync(params (string Key, string Path, uint ContextSize)[] models)
     {
