@@ -192,11 +192,7 @@ public sealed partial class InferenceEngine
     // Encoding megabytes takes seconds and cannot be cancelled: no prompt has fewer tokens than its bytes fill.
     private int[] Encode(Tokenizer tokenizer, PromptText prompt)
     {
-        if (tokenizer.HasTexts)
-        {
-            CheckLength(Encoding.UTF8.GetByteCount(prompt.Value) / tokenizer.LongestToken, "at least ");
-        }
-
+        CheckLength(Encoding.UTF8.GetByteCount(prompt.Value) / tokenizer.LongestToken, "at least ");
         return tokenizer.Encode(prompt, tokenizer.AddBos);
     }
 

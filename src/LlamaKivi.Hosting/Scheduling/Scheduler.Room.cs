@@ -11,8 +11,8 @@ internal sealed partial class Scheduler
     private long _freeTokens;
     private long _freeCounted;  // timestamp; 0: never
 
-    // Free capacity, for the status. The count of shared pages would slow every step, so the figure may be that of an earlier step while requests run.
-    // Called when all logits have been sampled: the count discards them.
+    // Free capacity in tokens, for the status. Counting shared pages at every step would slow it, so while requests run the count may be FreeInterval old.
+    // It discards logits, so it is taken after sampling.
     private long FreeTokens()
     {
         if (!HasWork || _freeCounted == 0 || Stopwatch.GetElapsedTime(_freeCounted) >= FreeInterval)

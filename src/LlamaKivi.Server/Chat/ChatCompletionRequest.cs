@@ -45,30 +45,28 @@ internal sealed record ChatCompletionRequest(ChatCall Call, bool Stream, bool In
         return new ChatCompletionRequest(new ChatCall(messages, options) { Choices = choices }, stream, includeUsage);
     }
 
-    /// <summary>The format <c>json_object</c>.</summary>
-    public static ChatResponseFormat AnyObject { get; } = ChatResponseFormat.ForJsonSchema(JsonElement.Parse("""{"type":"object"}"""));
-
     /// <summary>Reads <c>response_format</c>.</summary>
-    public static ChatResponseFormat? ReadFormat(JsonFields body)
-    {
-        if (body.Object("response_format") is not { } format)
-        {
-            return null;
-        }
+    public static ChatResponseFormat? ReadFormat(JsonFields body) => body.Object("response_format") is { } format
+        ? ReadFormat(format, () => format.Object("json_schema") ?? throw format.Missing("json_schema"))
+        : null;
 
+    /// <summary>Reads a response format.</summary>
+    /// <param name="format">The format.</param>
+    /// <param name="schema">The fields of its schema.</param>
+    public static ChatResponseFormat? ReadFormat(JsonFields format, Func<JsonFields> schema)
+    {
         string type = format.OneOf("type", "text", "json_object", "json_schema") ?? throw format.Missing("type");
         ChatResponseFormat? result = type switch
         {
-            "json_object" => AnyObject,
-            "json_schema" => ReadSchema(format.Object("json_schema") ?? throw format.Missing("json_schema")),
+            "json_object" => ChatResponseFormat.ForJsonSchema(JsonElement.Parse("""{"type":"object"}""")),
+            "json_schema" => ReadSchema(schema()),
             _ => null,
         };
         format.RefuseUnknown();
         return result;
     }
 
-    /// <summary>Reads a schema with its name.</summary>
-    public static ChatResponseFormatJson ReadSchema(JsonFields schema)
+    private static ChatResponseFormatJson ReadSchema(JsonFields schema)
     {
         schema.Accept("strict");
         JsonElement value = schema.Required("schema");

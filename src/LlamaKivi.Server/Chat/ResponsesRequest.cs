@@ -124,9 +124,7 @@ internal sealed record ResponsesRequest(ChatCall Call, bool Stream, ResponseView
         JsonFields? format = text.Object("format");
         if (format is not null)
         {
-            string type = format.OneOf("type", "text", "json_object", "json_schema") ?? throw format.Missing("type");
-            options.ResponseFormat = type == "json_schema" ? ChatCompletionRequest.ReadSchema(format) : type == "json_object" ? ChatCompletionRequest.AnyObject : null;
-            format.RefuseUnknown();
+            options.ResponseFormat = ChatCompletionRequest.ReadFormat(format, () => format);
         }
 
         text.RefuseUnknown();

@@ -30,13 +30,13 @@ internal sealed class EventStream
     public Task SendAsync<T>(T value, JsonTypeInfo<T> type, string? name, CancellationToken cancellationToken) =>
         SendAsync(_response, JsonSerializer.SerializeToUtf8Bytes(value, type), name, cancellationToken);
 
-    /// <summary>Writes the last event. Like a JSON response, it leaves when the handler has ended.</summary>
+    /// <summary>Writes the last event into the buffer, which is sent after the handler returns, like a JSON response.</summary>
     /// <param name="value">Its data.</param>
     /// <param name="type">JSON contract of the data.</param>
     /// <param name="name">The event's name; null: none.</param>
     public void WriteLast<T>(T value, JsonTypeInfo<T> type, string? name) => Write(_response.BodyWriter, JsonSerializer.SerializeToUtf8Bytes(value, type), name);
 
-    /// <summary>Writes the event that ends an OpenAI stream. It leaves when the handler has ended.</summary>
+    /// <summary>Writes the event that ends an OpenAI stream, like <see cref="WriteLast"/>.</summary>
     public void WriteDone() => Write(_response.BodyWriter, "[DONE]"u8, null);
 
     /// <summary>Sends an error as the last event of a stream.</summary>

@@ -8,7 +8,7 @@ namespace LlamaKivi.Server;
 /// <summary>Writes JSON responses.</summary>
 internal static class JsonResult
 {
-    /// <summary>Writes a response into the buffer. It leaves when the handler has ended: a client that has the answer finds the model that gave it free.</summary>
+    /// <summary>Writes a response into the buffer, which is sent after the handler returns. By then its model is released, so that the client's next request finds the model free.</summary>
     public static Task WriteAsync<T>(HttpResponse response, T value, JsonTypeInfo<T> type, int status = StatusCodes.Status200OK)
     {
         byte[] body = JsonSerializer.SerializeToUtf8Bytes(value, type);

@@ -56,10 +56,11 @@ internal sealed partial class FolderModels : ModelCatalog, IAsyncDisposable
             throw ApiException.Draining();
         }
 
+        FileVersion file = FileVersion.Of(path);
         FolderModel? model;
         lock (_gate)
         {
-            model = _models.TryGetValue(Name(path), out FolderModel? found) && !found.IsReplaced(FileVersion.Of(path)) ? found : null;
+            model = _models.TryGetValue(Name(path), out FolderModel? found) && !found.IsReplaced(file) ? found : null;
             model?.Take();
         }
 

@@ -119,13 +119,7 @@ internal sealed class RegisteredModels : ModelCatalog
     public override ServedModel? Find(string? name) => string.IsNullOrEmpty(name) ? base.Find(name)
         : Loaded.FirstOrDefault(model => model.Engine == _byKey(name)) ?? base.Find(name);
 
-    public override string StateOf(string name)
-    {
-        // A model that is not loaded may have any name: its file has them.
-        ModelEntry[] missing = [.. Entries.Where(entry => entry.State != ModelEntry.IsLoaded)];
-        ModelEntry? found = Array.Find(missing, entry => string.Equals(entry.Id, name, StringComparison.OrdinalIgnoreCase)) ?? missing.FirstOrDefault();
-        return found?.State ?? throw Unknown(name, Entries.Select(entry => entry.Id));
-    }
+    public override string StateOf(string name) => Missing(name) is { } model ? Entry(model).State : throw Unknown(name, Entries.Select(entry => entry.Id));
 
     public override ValueTask<ModelLease> AcquireAsync(string? name, CancellationToken cancellationToken)
     {
@@ -133,14 +127,20 @@ internal sealed class RegisteredModels : ModelCatalog
         ServedModel? found = !string.IsNullOrEmpty(name) ? Array.Find(_models, model => model.Engine == _byKey(name)) ?? Find(Loaded, name)
             : _models.Length == 1 ? _models[0]
             : throw Unnamed(names);
-        // A model that is not loaded may have any name: its file has them.
-        InferenceEngine engine = (found ?? Array.Find(_models, model => model.Engine.LoadedWeights is null))?.Engine ?? throw Unknown(name!, names);
+        InferenceEngine engine = (found ?? Missing(name!))?.Engine ?? throw Unknown(name!, names);
         return engine.Status.State switch
         {
             EngineState.Failed => throw ApiException.LoadFailed(engine.Options.ModelPath, engine.Failure!),
             EngineState.Draining or EngineState.Stopped => throw ApiException.Draining(),
             _ => found is null || engine.LoadedWeights is null ? throw ApiException.Loading() : new(new ModelLease(found)),
         };
+    }
+
+    // The model of a name among those that are not loaded. Any of them may have it: their files hold their names.
+    private ServedModel? Missing(string name)
+    {
+        ServedModel[] missing = [.. _models.Where(model => model.Engine.LoadedWeights is null)];
+        return Array.Find(missing, model => string.Equals(Entry(model).Id, name, StringComparison.OrdinalIgnoreCase)) ?? missing.FirstOrDefault();
     }
 
     private static ModelEntry Entry(ServedModel model)

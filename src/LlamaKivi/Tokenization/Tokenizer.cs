@@ -13,6 +13,7 @@ public abstract partial class Tokenizer
     private readonly byte[][] _bytes; // [id]
     private readonly (int Id, string Name)[] _specials; // matched in text as a whole, longest name first
     private readonly HashSet<int> _ends = [];
+    private readonly Lazy<int> _longestToken;
 
     private protected Tokenizer(Vocabulary vocabulary, Func<string, TokenType, byte[]> tokenBytes, bool addBosByDefault)
     {
@@ -23,7 +24,7 @@ public abstract partial class Tokenizer
             _bytes[id] = tokenBytes(vocabulary.Texts[id], vocabulary.Types[id]);
         }
 
-        LongestToken = DropsNoText() ? _bytes.Max(bytes => bytes.Length) : int.MaxValue;
+        _longestToken = new(() => DropsNoText() ? _bytes.Max(bytes => bytes.Length) : int.MaxValue);
         _specials = [.. Enumerable.Range(0, _bytes.Length)
             .Where(id => IsCutOut(id) && _bytes[id].Length > 0)
             .OrderByDescending(id => _bytes[id].Length)
@@ -91,8 +92,8 @@ public abstract partial class Tokenizer
     /// <summary>Whether token texts are known. If not, encoding and decoding throw <see cref="UnsupportedModelException"/>.</summary>
     public bool HasTexts => _bytes.Length > 0;
 
-    /// <summary>Most bytes of text that a token stands for; <see cref="int.MaxValue"/>: text may be dropped, which no token stands for.</summary>
-    internal int LongestToken { get; }
+    /// <summary>Most bytes of text that one token stands for; <see cref="int.MaxValue"/> if encoding may drop text.</summary>
+    internal int LongestToken => _longestToken.Value;
 
     // Token with a name from the metadata, such as "mask"; null if the file names none.
     internal int? NamedId(string name) => _vocabulary.SpecialId($"tokenizer.ggml.{name}_token_id");
