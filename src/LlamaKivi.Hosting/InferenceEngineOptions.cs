@@ -66,4 +66,7 @@ public record PrefixCacheOptions
 
     /// <summary>Host memory in bytes for prefixes that were evicted from the KV cache; 0: none.</summary>
     public long HostBytes { get; set; } = 256L << 20;
+
+    /// <summary>Whether copies are made only where they take less time than decoding the tokens again. Tests that count hits make all of them: times vary.</summary>
+    internal bool MeasuresCopies { get; set; } = true;
 }

@@ -9,8 +9,11 @@ internal static class Engines
 {
     public static string ModelPath { get; } = Path.Combine(AppContext.BaseDirectory, "models", "kivi-demo-llama-37m-q4_k_m.gguf");
 
+    /// <summary>Options of a prefix cache whose copies depend on the requests alone, not on the time that copies take.</summary>
+    public static PrefixCacheOptions Prefixes { get; } = new() { MeasuresCopies = false };
+
     public static InferenceEngineOptions Options(uint contextSize = 2048, uint sequences = 8) =>
-        new() { ModelPath = ModelPath, ContextSize = contextSize, SeqMax = sequences, Threads = 2, GpuLayerCount = 0 };
+        new() { ModelPath = ModelPath, ContextSize = contextSize, SeqMax = sequences, Threads = 2, GpuLayerCount = 0, PrefixCache = Prefixes with { } };
 
     public static async Task<InferenceEngine> StartAsync(InferenceEngineOptions options)
     {

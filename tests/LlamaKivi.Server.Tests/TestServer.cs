@@ -37,6 +37,7 @@ public sealed class TestServer : IAsyncDisposable
         builder.Services.AddLlamaKivi(options =>
         {
             (options.ModelPath, options.ContextSize, options.SeqMax, options.Threads, options.GpuLayerCount) = (ModelPath, 4096, 8, 2, 0);
+            options.PrefixCache.MeasuresCopies = false;
             engine?.Invoke(options);
         });
         services?.Invoke(builder.Services);

@@ -6,7 +6,8 @@ namespace LlamaKivi.Hosting;
 /// a quarter of the time to decode its tokens again, and less if most recent copies were dropped unused.
 /// </remarks>
 /// <param name="copied">Called with the seconds of every copy; null: nobody listens.</param>
-internal sealed class CopyCost(Action<double>? copied = null)
+/// <param name="measures">Whether times count; if not, every copy is worth it.</param>
+internal sealed class CopyCost(Action<double>? copied = null, bool measures = true)
 {
     private const int Expected = 4;     // one copy in four is assumed to be used
     private const int Outcomes = 64;    // about the number of copies whose use counts
@@ -30,7 +31,7 @@ internal sealed class CopyCost(Action<double>? copied = null)
     /// <param name="decodeSeconds">Time to decode its tokens again; 0: not known.</param>
     public bool IsWorth(double size, double decodeSeconds)
     {
-        if (decodeSeconds == 0 || _seconds.Count < Least || _seconds.Min() * size <= Share * decodeSeconds || _refusals >= Remeasure)
+        if (!measures || decodeSeconds == 0 || _seconds.Count < Least || _seconds.Min() * size <= Share * decodeSeconds || _refusals >= Remeasure)
         {
             return true;
         }

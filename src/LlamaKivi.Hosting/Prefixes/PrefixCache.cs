@@ -29,8 +29,8 @@ internal sealed partial class PrefixCache : IDisposable
         _options = options;
         _running = running;
         _budget = budget;
-        Marks = new(seconds => metrics.Copied("mark", seconds));
-        Saves = new(seconds => metrics.Copied("save", seconds));
+        Marks = new(seconds => metrics.Copied("mark", seconds), options.MeasuresCopies);
+        Saves = new(seconds => metrics.Copied("save", seconds), options.MeasuresCopies);
         _logger = logger;
         if (IsEnabled && !string.IsNullOrEmpty(_options.DiskPath))
         {

@@ -98,7 +98,7 @@ public sealed class EngineFaultTests
     [Fact]
     public async Task More_prefixes_than_sequences_fail_no_request()
     {
-        InferenceEngineOptions options = Engines.Options(contextSize: 16384, sequences: 2) with { PrefixCache = new PrefixCacheOptions { MaxEntries = 400, HostBytes = 0, MaxShare = 0.9 } };
+        InferenceEngineOptions options = Engines.Options(contextSize: 16384, sequences: 2) with { PrefixCache = Engines.Prefixes with { MaxEntries = 400, HostBytes = 0, MaxShare = 0.9 } };
         using InferenceEngine engine = await Engines.StartAsync(options);
         for (int i = 0; i < 40; i++)
         {

@@ -79,7 +79,7 @@ public sealed class CopyCostTests
         InferenceEngineOptions options = Engines.Options(sequences: 1) with
         {
             KvCache = KvCacheParams.Parse("f16"),
-            PrefixCache = new PrefixCacheOptions { MaxEntries = 1, HostBytes = 3 << 20 },
+            PrefixCache = Engines.Prefixes with { MaxEntries = 1, HostBytes = 3 << 20 },
         };
         using InferenceEngine engine = await Engines.StartAsync(options);
         PrefixCache prefixes = engine.Prefixes!;

@@ -32,7 +32,7 @@ public sealed class PrefixBitsTests : IDisposable
         foreach (string tier in (string[])["device", "host", "disk"])
         {
             using var hits = new Hits();
-            PrefixCacheOptions prefixes = new() { MaxEntries = 1, DiskPath = tier == "disk" ? _folder : null };
+            PrefixCacheOptions prefixes = Engines.Prefixes with { MaxEntries = 1, DiskPath = tier == "disk" ? _folder : null };
             (List<float[]> logits, int cached) = await RunFromAsync(options with { PrefixCache = prefixes }, tier, prompt, hits.Meters);
             Assert.Equal((tier, Long), (Assert.Single(hits.Tiers), cached));
             Assert.Equal(expected.Select(Bits), logits.Select(Bits));

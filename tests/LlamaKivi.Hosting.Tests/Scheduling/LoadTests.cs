@@ -18,7 +18,7 @@ public sealed class LoadTests
         using InferenceEngine engine = await Engines.StartAsync(Engines.Options(contextSize: 4096, sequences: 16) with
         {
             MaxWaiting = Clients,
-            PrefixCache = new PrefixCacheOptions { MaxEntries = 8, HostBytes = 8 << 20 },  // full early, so that growth shows
+            PrefixCache = Engines.Prefixes with { MaxEntries = 8, HostBytes = 8 << 20 },  // full early, so that growth shows
         });
         await engine.InferAsync("Hello", Engines.Greedy(4)).TextAsync();
         long before = Resident();

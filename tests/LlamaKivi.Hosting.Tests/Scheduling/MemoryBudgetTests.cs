@@ -50,7 +50,7 @@ public sealed class MemoryBudgetTests
     public async Task Prefixes_give_way_to_requests(string type)
     {
         InferenceEngineOptions options = Options(type, sequences: 2, tokens: 256);
-        using InferenceEngine engine = await Engines.StartAsync(options with { PrefixCache = new PrefixCacheOptions() });
+        using InferenceEngine engine = await Engines.StartAsync(options with { PrefixCache = Engines.Prefixes });
         string[] alone = await AloneAsync(options, Prompts, 20);
         for (int i = 0; i < Prompts.Length; i++)
         {
