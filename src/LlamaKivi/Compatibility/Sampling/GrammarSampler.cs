@@ -119,7 +119,7 @@ internal sealed class GrammarSampler : ICustomSampler
         {
             throw new GrammarException(
                 $"The grammar's trigger pattern '{pattern}' takes more than {pattern.MatchTimeout.TotalSeconds} s to match {text.Length} characters. " +
-                "Remove nested repetitions from the pattern.");
+                "Remove nested repetitions from the pattern, or its lookarounds and backreferences.");
         }
     }
 
@@ -152,7 +152,7 @@ internal sealed class GrammarSampler : ICustomSampler
         {
             foreach (string pattern in patterns)
             {
-                Patterns.Add(new Regex($@"\A(?:{pattern})", RegexOptions.CultureInvariant, TimeSpan.FromSeconds(1)));
+                Patterns.Add(Anchored($@"\A(?:{pattern})"));
             }
 
             foreach (LLamaToken token in tokens)
@@ -164,5 +164,18 @@ internal sealed class GrammarSampler : ICustomSampler
         public List<Regex> Patterns { get; } = [];
 
         public HashSet<int> Tokens { get; } = [];
+
+        // Matching takes time linear in the text. Lookarounds, backreferences and atomic groups need backtracking, which can take forever and has a time limit.
+        private static Regex Anchored(string pattern)
+        {
+            try
+            {
+                return new Regex(pattern, RegexOptions.CultureInvariant | RegexOptions.NonBacktracking);
+            }
+            catch (NotSupportedException)
+            {
+                return new Regex(pattern, RegexOptions.CultureInvariant, TimeSpan.FromSeconds(1));
+            }
+        }
     }
 }

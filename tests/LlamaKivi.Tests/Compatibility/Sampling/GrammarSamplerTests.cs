@@ -93,9 +93,20 @@ public sealed class GrammarSamplerTests(InferenceTests.DemoModel model) : IClass
     public void A_pattern_that_takes_too_long_is_an_error()
     {
         using SafeLLamaSamplerChainHandle chain = Create();
-        chain.AddLazyGrammar(model.Weights.NativeHandle, Cat, "root", ["(?:a|aa|aaa)+x"], []);
+        chain.AddLazyGrammar(model.Weights.NativeHandle, Cat, "root", ["(?:a|aa|aaa)+x(?=c)"], []);
         GrammarException e = Assert.Throws<GrammarException>(() => Accept(chain, new string('a', 200)));
-        Assert.Contains("(?:a|aa|aaa)+x", e.Message, StringComparison.Ordinal);
+        Assert.Contains("(?:a|aa|aaa)+x(?=c)", e.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_pattern_of_nested_repetitions_takes_linear_time()
+    {
+        using SafeLLamaSamplerChainHandle chain = Create();
+        chain.AddLazyGrammar(model.Weights.NativeHandle, Cat, "root", ["(?:a|aa|aaa)+x(c)"], []);
+        Accept(chain, new string('a', 200) + "x");
+        Assert.Null(Allowed(chain));
+        Accept(chain, "c");
+        Assert.Equal(["a", "at"], Allowed(chain)!);
     }
 
     [Fact]
