@@ -112,9 +112,9 @@ Task("PackNative")
         }
     });
 
-// The patterns of native/tests/emulated.txt for a platform: tests that fail or take too long under emulation.
+// The patterns of native/tests/left-out.txt for a platform: tests that fail or take too long under emulation.
 string[] LeftOut(string rid) =>
-    [.. System.IO.File.ReadAllLines("native/tests/emulated.txt")
+    [.. System.IO.File.ReadAllLines("native/tests/left-out.txt")
         .Where(line => line.Length > 0 && line[0] != '#')
         .Select(line => line.Split(' ', 3))
         .Where(words => words[0] == rid)
@@ -162,7 +162,7 @@ void RunNativeTests(string rid)
     int Sum(string attribute) => reports.Sum(report => (int)report.Attribute(attribute));
     var skipped = reports.Sum(report => report.Descendants("testcase").Count(test => (string)test.Attribute("result") == "skipped"));
     Information("{0}: {1} passed, {2} skipped, {3} failed, {4:0} s in {5} processes{6}", rid, Sum("tests") - skipped - Sum("failures") - Sum("disabled"), skipped, Sum("failures"),
-        watch.Elapsed.TotalSeconds, shards, leftOut.Length > 0 ? $"; left out: {string.Join(", ", leftOut)} (native/tests/emulated.txt)" : "");
+        watch.Elapsed.TotalSeconds, shards, leftOut.Length > 0 ? $"; left out: {string.Join(", ", leftOut)} (native/tests/left-out.txt)" : "");
     if (codes.Any(code => code != 0) || reports.Length < shards || Sum("tests") == 0)
     {
         throw new CakeException($"native tests of {rid}: exit codes {string.Join(", ", codes)}; the reports are {folder}/tests-*.xml");
