@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
@@ -383,6 +384,16 @@ TEST(Half, EveryValueConvertsExactlyAndBack) {
         ASSERT_EQ(static_cast<double>(f), half_value(h)) << h;
         ASSERT_EQ(std::signbit(f), (h & 0x8000) != 0) << h;
         ASSERT_EQ(float_to_half(f), h);
+    }
+}
+
+TEST(Half, RowsConvertAsSingleValues) {
+    std::vector<half_t> halves(65536);
+    std::iota(halves.begin(), halves.end(), half_t{0});
+    std::vector<float> row(halves.size());
+    dequantize_row(WeightType::F16, halves.data(), row.data(), static_cast<int64_t>(row.size()));
+    for (const half_t h : halves) {
+        ASSERT_EQ(bits_as<uint32_t>(row[h]), bits_as<uint32_t>(half_to_float(h))) << h;
     }
 }
 

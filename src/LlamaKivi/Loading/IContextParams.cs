@@ -19,7 +19,7 @@ public partial interface IContextParams
     /// <summary>Number of sequences whose residual rings are allocated at creation. A context has at least 256 sequences, numbered from 0; the rest allocate on their first token.</summary>
     uint SeqMax { get; }
 
-    /// <summary>Number of threads; null: one per processor.</summary>
+    /// <summary>Number of threads; null: one per processor that the process may use (affinity and, on Linux, its container's quota).</summary>
     int? Threads { get; }
 
     /// <summary>KV cache types and sizes. Default: kivi2, or, if kivi2 does not fit the model's head size, another type, which the log names.</summary>

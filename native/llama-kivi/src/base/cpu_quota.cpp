@@ -1,21 +1,24 @@
 #include "base/cpu_quota.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstddef>
 #include <fstream>
 #include <sstream>
 #include <string>
+#include <vector>
 
 namespace lk {
 namespace {
 
 constexpr int kMostProcessors = 1 << 16;
 
-// Where systems mount the hierarchies, below /sys/fs/cgroup.
-constexpr std::array kUnifiedMounts{"", "/unified"};
-constexpr std::array kFirstVersionMounts{"/cpu,cpuacct", "/cpu"};
+// Where the groups of a hierarchy with the cpu controller are.
+struct Mount {
+    bool unified;       // v2
+    std::string group;  // that the mount shows
+    std::string folder;
+};
 
 // Processors of a quota of `quota` microseconds in each `period`; 0 if it is none.
 int processors_of(double quota, double period) {
@@ -43,8 +46,8 @@ int smaller(int a, int b) {
     return a == 0 || b == 0 ? std::max(a, b) : std::min(a, b);
 }
 
-bool names_cpu(const std::string& controllers) {
-    std::istringstream list(controllers);
+bool names_cpu(const std::string& options) {
+    std::istringstream list(options);
     for (std::string name; std::getline(list, name, ',');) {
         if (name == "cpu") {
             return true;
@@ -53,22 +56,46 @@ bool names_cpu(const std::string& controllers) {
     return false;
 }
 
-// The least quota of the group `path` below `mount` and of those above it. A container may see a path of its host,
-// of which only the mount itself exists in the container.
-int least_quota(const std::string& mount, std::string path, bool unified) {
+std::vector<Mount> mounts(const std::string& root) {
+    std::vector<Mount> found;
+    std::ifstream lines(root + "/proc/self/mountinfo");
+    for (std::string line; std::getline(lines, line);) {  // id parent device group folder ... - type source options
+        std::istringstream words(line);
+        std::string word;
+        std::string group;
+        std::string folder;
+        std::string type;
+        std::string options;
+        words >> word >> word >> word >> group >> folder;
+        while (words >> word && word != "-") {
+        }
+        words >> type >> word >> options;
+        if (type == "cgroup2" || (type == "cgroup" && names_cpu(options))) {
+            found.push_back({type == "cgroup2", group, root + folder});
+        }
+    }
+    return found;
+}
+
+// The least quota of the group `path` and of those above it that `mount` shows. A container may see a path of its host
+// that the mount does not show; then the mount's own group counts.
+int least_quota(const Mount& mount, const std::string& path) {
+    const std::string above = mount.group == "/" ? "" : mount.group;
+    std::string below = (path + '/').starts_with(above + '/') ? path.substr(above.size()) : "";
     int least = 0;
     for (;;) {
-        least = smaller(least, read_quota(mount + path, unified));
-        if (path.empty()) {
+        least = smaller(least, read_quota(mount.folder + below, mount.unified));
+        if (below.empty()) {
             return least;
         }
-        path.erase(path.find_last_of('/') == std::string::npos ? 0 : path.find_last_of('/'));
+        below.erase(below.find_last_of('/') == std::string::npos ? 0 : below.find_last_of('/'));
     }
 }
 
 }  // namespace
 
 int quota_processors(const std::string& root) {
+    const std::vector<Mount> all = mounts(root);
     std::ifstream groups(root + "/proc/self/cgroup");
     int least = 0;
     for (std::string line; std::getline(groups, line);) {  // hierarchy:controllers:path
@@ -82,12 +109,10 @@ int quota_processors(const std::string& root) {
         if (!unified && !names_cpu(controllers)) {
             continue;
         }
-        std::string path = line.substr(second + 1);
-        if (path == "/") {
-            path.clear();
-        }
-        for (const char* mount : unified ? kUnifiedMounts : kFirstVersionMounts) {
-            least = smaller(least, least_quota(root + "/sys/fs/cgroup" + mount, path, unified));
+        for (const Mount& mount : all) {
+            if (mount.unified == unified) {
+                least = smaller(least, least_quota(mount, line.substr(second + 1)));
+            }
         }
     }
     return least;

@@ -1,5 +1,6 @@
 #include "quant/blocks.h"
 
+#include <array>
 #include <bit>
 #include <cstring>
 
@@ -55,127 +56,184 @@ const WeightTypeTraits* weight_type_traits(uint32_t ggml_type) {
     return nullptr;
 }
 
+// A block is unpacked to one integer per element, then scaled. Every inner loop has a fixed length and no branches, and
+// reads the same bits of consecutive bytes, so compilers vectorize it.
 namespace {
 
-// Code of element j (0..31) of a 5-bit block, 0..31.
-int q5(const uint8_t* qh, const uint8_t* qs, int j) {
-    const int low = j < 16 ? qs[j] & 15 : qs[j - 16] >> 4;
-    const int high = (qh[j / 8] >> (j % 8)) & 1;
-    return low | (high << 4);
+// out[i] = q[i] * scale - minimum.
+template <int kSize>
+void scale_codes(const int8_t* q, float scale, float minimum, float* __restrict out) {
+#pragma GCC unroll 1  // unrolled, GCC vectorizes across the blocks instead, which is slower
+    for (int i = 0; i < kSize; ++i) {
+        out[i] = static_cast<float>(q[i]) * scale - minimum;
+    }
 }
 
-// Code of element j (0..31) of a 4-bit block, 0..15.
-int q4(const uint8_t* qs, int j) {
-    return j < 16 ? qs[j] & 15 : qs[j - 16] >> 4;
+// q[i] = kBits bits of byte i, from bit `shift` on.
+template <int kSize, int kBits>
+void unpack(const uint8_t* bytes, int shift, int8_t* __restrict q) {
+    for (int i = 0; i < kSize; ++i) {
+        q[i] = static_cast<int8_t>(bytes[i] >> shift & ((1 << kBits) - 1));
+    }
+}
+
+// Unpacks a 4-bit block.
+void unpack_q4(const uint8_t* qs, int8_t* q) {
+    unpack<16, 4>(qs, 0, q);
+    unpack<16, 4>(qs, 4, q + 16);
+}
+
+constexpr std::array<uint32_t, 32> kBits = [] {
+    std::array<uint32_t, 32> bits{};
+    for (int i = 0; i < 32; ++i) {
+        bits[i] = 1u << i;
+    }
+    return bits;
+}();
+
+// Unpacks a 5-bit block.
+void unpack_q5(const uint8_t* qh, const uint8_t* qs, int8_t* q) {
+    unpack_q4(qs, q);
+    uint32_t high;
+    std::memcpy(&high, qh, sizeof high);
+    for (int j = 0; j < 32; ++j) {
+        q[j] = static_cast<int8_t>(q[j] | ((high & kBits[j]) != 0 ? 16 : 0));
+    }
+}
+
+template <int kSize>
+void subtract(int zero, int8_t* q) {
+    for (int i = 0; i < kSize; ++i) {
+        q[i] = static_cast<int8_t>(q[i] - zero);
+    }
 }
 
 void dequantize_block(const BlockQ8_0& b, float* out) {
-    const float d = half_to_float(b.d);
-    for (int j = 0; j < kBlock; ++j) {
-        out[j] = static_cast<float>(b.qs[j]) * d;
-    }
+    scale_codes<32>(b.qs, half_to_float(b.d), 0, out);
 }
 
 void dequantize_block(const BlockQ4_0& b, float* out) {
-    const float d = half_to_float(b.d);
-    for (int j = 0; j < kBlock; ++j) {
-        out[j] = static_cast<float>(q4(b.qs, j) - 8) * d;
-    }
+    int8_t q[32];
+    unpack_q4(b.qs, q);
+    subtract<32>(8, q);
+    scale_codes<32>(q, half_to_float(b.d), 0, out);
 }
 
 void dequantize_block(const BlockQ4_1& b, float* out) {
-    const float d = half_to_float(b.d);
-    const float m = half_to_float(b.m);
-    for (int j = 0; j < kBlock; ++j) {
-        out[j] = static_cast<float>(q4(b.qs, j)) * d + m;
-    }
+    int8_t q[32];
+    unpack_q4(b.qs, q);
+    scale_codes<32>(q, half_to_float(b.d), -half_to_float(b.m), out);
 }
 
 void dequantize_block(const BlockQ5_0& b, float* out) {
-    const float d = half_to_float(b.d);
-    for (int j = 0; j < kBlock; ++j) {
-        out[j] = static_cast<float>(q5(b.qh, b.qs, j) - 16) * d;
-    }
+    int8_t q[32];
+    unpack_q5(b.qh, b.qs, q);
+    subtract<32>(16, q);
+    scale_codes<32>(q, half_to_float(b.d), 0, out);
 }
 
 void dequantize_block(const BlockQ5_1& b, float* out) {
-    const float d = half_to_float(b.d);
-    const float m = half_to_float(b.m);
-    for (int j = 0; j < kBlock; ++j) {
-        out[j] = static_cast<float>(q5(b.qh, b.qs, j)) * d + m;
-    }
+    int8_t q[32];
+    unpack_q5(b.qh, b.qs, q);
+    scale_codes<32>(q, half_to_float(b.d), -half_to_float(b.m), out);
 }
 
-// Low 2 bits of element i (0..255) of Q2_K and Q3_K.
-int q2(const uint8_t* qs, int i) {
-    return (qs[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2)) & 3;
+// Unpacks the low 2 bits of Q2_K and Q3_K.
+void unpack_q2(const uint8_t* qs, int8_t* q) {
+    for (int i = 0; i < 8; ++i) {
+        unpack<32, 2>(qs + i / 4 * 32, i % 4 * 2, q + 32 * i);
+    }
 }
 
 void dequantize_block(const BlockQ2_K& b, float* out) {
     const float d = half_to_float(b.d);
     const float dmin = half_to_float(b.dmin);
-    for (int i = 0; i < kSuperBlock; ++i) {
-        const uint8_t pair = b.scales[i / 16];
-        out[i] =
-            d * static_cast<float>(pair & 15) * static_cast<float>(q2(b.qs, i)) - dmin * static_cast<float>(pair >> 4);
+    int8_t q[kSuperBlock];
+    unpack_q2(b.qs, q);
+    for (int sub = 0; sub < 16; ++sub) {
+        const uint8_t pair = b.scales[sub];
+        scale_codes<16>(q + 16 * sub, d * static_cast<float>(pair & 15), dmin * static_cast<float>(pair >> 4),
+                        out + 16 * sub);
+    }
+}
+
+// Adds bit i of byte l, as bit kTo of element 32 i + l.
+template <int kTo>
+void add_high_bits(const uint8_t* bytes, int8_t* q) {
+    for (int i = 0; i < 8; ++i) {
+        for (int l = 0; l < 32; ++l) {
+            q[32 * i + l] = static_cast<int8_t>(q[32 * i + l] | (bytes[l] >> i & 1) << kTo);
+        }
     }
 }
 
 void dequantize_block(const BlockQ3_K& b, float* out) {
     const float d = half_to_float(b.d);
-    for (int i = 0; i < kSuperBlock; ++i) {
-        const int high = (b.hmask[i % 32] >> (i / 32)) & 1;
-        out[i] =
-            d * static_cast<float>(get_scale_q3_k(i / 16, b.scales)) * static_cast<float>(q2(b.qs, i) + 4 * high - 4);
+    int8_t q[kSuperBlock];
+    unpack_q2(b.qs, q);
+    add_high_bits<2>(b.hmask, q);
+    subtract<kSuperBlock>(4, q);
+    for (int sub = 0; sub < 16; ++sub) {
+        scale_codes<16>(q + 16 * sub, d * static_cast<float>(get_scale_q3_k(sub, b.scales)), 0, out + 16 * sub);
     }
 }
 
-// Q4_K and Q5_K. code(i): the code of element i.
-template <class Block, class Code>
-void dequantize_pairs(const Block& b, float* out, Code code) {
+// Unpacks the low 4 bits of Q4_K and Q5_K.
+void unpack_q4_k(const uint8_t* qs, int8_t* q) {
+    for (int i = 0; i < 8; ++i) {
+        unpack<32, 4>(qs + i / 2 * 32, i % 2 * 4, q + 32 * i);
+    }
+}
+
+// Q4_K and Q5_K from their codes.
+template <class Block>
+void scale_pairs(const Block& b, const int8_t* q, float* out) {
     const float d = half_to_float(b.d);
     const float dmin = half_to_float(b.dmin);
     for (int sub = 0; sub < 8; ++sub) {
         uint8_t sc;
         uint8_t m;
         get_scale_min_k4(sub, b.scales, sc, m);
-        const float scale = d * static_cast<float>(sc);
-        const float minimum = dmin * static_cast<float>(m);
-        for (int i = sub * 32; i < sub * 32 + 32; ++i) {
-            out[i] = scale * static_cast<float>(code(i)) - minimum;
-        }
+        scale_codes<32>(q + 32 * sub, d * static_cast<float>(sc), dmin * static_cast<float>(m), out + 32 * sub);
     }
 }
 
-// Low 4 bits of element i (0..255) of Q4_K and Q5_K.
-int q4_of_64(const uint8_t* qs, int i) {
-    return (qs[i / 64 * 32 + i % 32] >> (i / 32 % 2 * 4)) & 15;
-}
-
 void dequantize_block(const BlockQ4_K& b, float* out) {
-    dequantize_pairs(b, out, [&](int i) { return q4_of_64(b.qs, i); });
+    int8_t q[kSuperBlock];
+    unpack_q4_k(b.qs, q);
+    scale_pairs(b, q, out);
 }
 
 void dequantize_block(const BlockQ5_K& b, float* out) {
-    dequantize_pairs(b, out, [&](int i) { return q4_of_64(b.qs, i) | ((b.qh[i % 32] >> (i / 32)) & 1) << 4; });
+    int8_t q[kSuperBlock];
+    unpack_q4_k(b.qs, q);
+    add_high_bits<4>(b.qh, q);
+    scale_pairs(b, q, out);
 }
 
 void dequantize_block(const BlockQ6_K& b, float* out) {
     const float d = half_to_float(b.d);
-    for (int half = 0; half < 2; ++half) {
-        const uint8_t* ql = b.ql + half * 64;
-        const uint8_t* qh = b.qh + half * 32;
-        for (int quarter = 0; quarter < 4; ++quarter) {  // 32 elements at the same bits of ql and qh
-            const int first = half * 128 + quarter * 32;
-            for (int l = 0; l < 32; ++l) {
-                const int low = (ql[quarter % 2 * 32 + l] >> (quarter / 2 * 4)) & 15;
-                const int high = (qh[l] >> (quarter * 2)) & 3;
-                const int q = (low | (high << 4)) - 32;
-                const float scale = d * static_cast<float>(b.scales[(first + l) / 16]);
-                out[first + l] = scale * static_cast<float>(q);
-            }
+    int8_t q[kSuperBlock];
+    for (int i = 0; i < 8; ++i) {
+        const int half = i / 4;
+        int8_t high[32];
+        unpack<32, 4>(b.ql + half * 64 + i % 2 * 32, i % 4 / 2 * 4, q + 32 * i);
+        unpack<32, 2>(b.qh + half * 32, i % 4 * 2, high);
+        for (int l = 0; l < 32; ++l) {
+            q[32 * i + l] = static_cast<int8_t>((q[32 * i + l] | high[l] << 4) - 32);
         }
     }
+    for (int sub = 0; sub < 16; ++sub) {
+        scale_codes<16>(q + 16 * sub, d * static_cast<float>(b.scales[sub]), 0, out + 16 * sub);
+    }
+}
+
+// half_to_float in operations that compilers vectorize.
+float wide_half(half_t h) {
+    const uint32_t magnitude = h & 0x7fffu;
+    const uint32_t not_finite = magnitude < 0x7c00u ? 0u : 0x7f800000u;
+    const uint32_t value = bits_as<uint32_t>(bits_as<float>(magnitude << 13) * 0x1p112f);
+    return bits_as<float>(value | not_finite | static_cast<uint32_t>(h & 0x8000u) << 16);
 }
 
 template <class Block>
@@ -200,7 +258,7 @@ void dequantize_row(WeightType type, const void* blocks, float* out, int64_t n) 
         for (int64_t i = 0; i < n; ++i) {
             half_t h;
             std::memcpy(&h, bytes + i * 2, sizeof(h));
-            out[i] = half_to_float(h);
+            out[i] = wide_half(h);
         }
         return;
     }

@@ -1,26 +1,27 @@
-// The portable table, the reference for every other one, and its plain loops: activations, matmuls, elementwise
-// operations. Attention is in the other portable files, in vectors that every compiler has (simd_portable.h).
+// The portable table, the reference for every other one, and its plain loops: activations and elementwise operations.
+// Matmuls and attention are in the other portable files, in vectors that every compiler has (simd_portable.h).
 #include <algorithm>
 #include <cmath>
 #include <numeric>
-#include <vector>
 
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/kernels_portable.h"
 #include "base/finite.h"
+#include "kv/codec/scalar_codec.h"
 
 namespace lk::cpu {
 
 namespace {
 
-// The bits of |x|. They order like magnitudes, with NaN above infinity.
-uint32_t magnitude_bits(float x) {
-    return bits_as<uint32_t>(x) & 0x7fffffffu;
+// The bits of |x|. They order like magnitudes, with NaN above infinity. Signed: SSE2 has no maximum of unsigned
+// integers.
+int32_t magnitude_bits(float x) {
+    return bits_as<int32_t>(x) & 0x7fffffff;
 }
 
 // Quantizes n activations with one scale. Returns the scale, largest / 127; it is NaN or infinite if an activation is.
 float quantize_block(const float* x, int n, int8_t* q) {
-    uint32_t most = 0;
+    int32_t most = 0;
     for (int i = 0; i < n; ++i) {
         most = std::max(most, magnitude_bits(x[i]));
     }
@@ -31,7 +32,7 @@ float quantize_block(const float* x, int n, int8_t* q) {
         return largest / 127.0f;
     }
     for (int i = 0; i < n; ++i) {
-        q[i] = static_cast<int8_t>(std::nearbyint(x[i] * inverse));
+        q[i] = static_cast<int8_t>(kv::rounded_even(x[i] * inverse));
     }
     return largest / 127.0f;
 }
@@ -51,33 +52,6 @@ void quantize_super(const float* x, int n, int8_t* q, float* d, int16_t* sums) {
     }
     for (int i = 0; i < n / 16; ++i) {
         sums[i] = static_cast<int16_t>(std::accumulate(q + i * 16, q + i * 16 + 16, 0));
-    }
-}
-
-float activation(const QuantizedRow& x, ActivationForm form, int64_t i) {
-    switch (form) {
-    case ActivationForm::plain:
-        return x.plain.d[i / 32] * static_cast<float>(x.plain.q[i]);
-    case ActivationForm::super:
-        return x.super.d[i / 256] * static_cast<float>(x.super.q[i]);
-    default:
-        return x.x[i];
-    }
-}
-
-void matmul(const Tensor& w, int64_t row_begin, int64_t row_end, const QuantizedRow* x, int n_cols, float* y,
-            int64_t y_stride) {
-    const ActivationForm form = activation_form(w.type);
-    std::vector<float> row(w.n_cols);
-    for (int64_t r = row_begin; r < row_end; ++r) {
-        dequantize_row(w.type, w.data + r * w.row_bytes, row.data(), w.n_cols);
-        for (int c = 0; c < n_cols; ++c) {
-            float sum = 0;
-            for (int64_t i = 0; i < w.n_cols; ++i) {
-                sum += row[i] * activation(x[c], form, i);
-            }
-            y[c * y_stride + r] = sum;
-        }
     }
 }
 
@@ -127,7 +101,7 @@ void add(float* x, const float* y, int64_t n) {
 }
 
 bool finite(const float* x, int64_t n, int64_t n_rows, int64_t stride) {
-    uint32_t most = 0;
+    int32_t most = 0;
     for (int64_t r = 0; r < n_rows; ++r) {
         for (int64_t i = 0; i < n; ++i) {
             most = std::max(most, magnitude_bits(x[r * stride + i]));
@@ -149,7 +123,7 @@ const Kernels& portable_kernels() {
         "portable",
         quantize_plain,
         quantize_super,
-        matmul,
+        portable::matmul,
         rms_norm,
         layer_norm,
         swiglu,

@@ -111,11 +111,12 @@ void encode(const float* x, BlockIQ4_NL& b) {
 
 void decode_iq4(const uint8_t* blocks, float* out, int n) {
     const BlockIQ4_NL* const b = reinterpret_cast<const BlockIQ4_NL*>(blocks);
-    for (int i = 0; i < n; ++i) {
-        const BlockIQ4_NL& block = b[i / kBlock];
-        const int j = i % kBlock;
-        const int code = j < kBlock / 2 ? block.qs[j] & 15 : block.qs[j - kBlock / 2] >> 4;
-        out[i] = half_to_float(block.d) * static_cast<float>(iq4_level(code));
+    for (int i = 0; i < n / kBlock; ++i, out += kBlock) {
+        const float d = half_to_float(b[i].d);
+        for (int j = 0; j < kBlock / 2; ++j) {
+            out[j] = d * static_cast<float>(iq4_level(b[i].qs[j] & 15));
+            out[j + kBlock / 2] = d * static_cast<float>(iq4_level(b[i].qs[j] >> 4));
+        }
     }
 }
 
