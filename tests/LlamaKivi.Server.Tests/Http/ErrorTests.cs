@@ -185,6 +185,8 @@ public sealed class ErrorTests(SharedServer shared) : IClassFixture<SharedServer
         (HttpStatusCode status, JsonElement body, HttpResponseMessage response) = await server.PostAsync("/v1/chat/completions", Hello + "}");
         Assert.Equal(HttpStatusCode.TooManyRequests, status);
         Assert.Equal("queue_full", body.GetProperty("error").GetProperty("code").GetString());
+        Assert.EndsWith(
+            "the most that the server's --queue allows. Retry later, or raise the server's --queue or the server's --parallel.", body.GetProperty("error").GetProperty("message").GetString(), StringComparison.Ordinal);
         Assert.True(response.Headers.RetryAfter!.Delta >= TimeSpan.FromSeconds(1));
         await stop.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => running);
