@@ -37,6 +37,11 @@ internal sealed class InferenceEngineOptionsValidator(string? name, string? sect
             yield return cache;
         }
 
+        if (options.ContextSize == 1)
+        {
+            yield return $"{nameof(options.ContextSize)} is 1, which holds no token of an answer; it must be 2 or more.";
+        }
+
         if (options.SeqMax == 0)
         {
             yield return $"{nameof(options.SeqMax)} is 0; at least one request must run.";

@@ -79,8 +79,8 @@ public static class LlamaKiviEndpointRouteBuilderExtensions
 
         void Get(string path, Func<ApiRequest, Task> handle, bool isOpen = false)
         {
-            group.MapGet(path, gate.Wrap(handle, isOpen: isOpen));
-            Others(path, HttpMethods.Get);
+            group.MapMethods(path, [HttpMethods.Get, HttpMethods.Head], gate.Wrap(handle, isOpen: isOpen));  // load balancers ask for the head
+            Others(path, $"{HttpMethods.Get}, {HttpMethods.Head}");
         }
 
         void Post(string path, Func<ApiRequest, Task> handle, ErrorShape shape = ErrorShape.OpenAi, string field = "messages")
@@ -90,8 +90,8 @@ public static class LlamaKiviEndpointRouteBuilderExtensions
         }
 
         // The app's own routes come first, and so do routes with a method.
-        void Others(string path, string method, ErrorShape shape = ErrorShape.OpenAi) =>
-            group.Map(path, gate.Wrap(request => throw ApiException.WrongMethod(request.Http.Request, method), shape, isOpen: true)).WithOrder(LastButFallback);
+        void Others(string path, string methods, ErrorShape shape = ErrorShape.OpenAi) =>
+            group.Map(path, gate.Wrap(request => throw ApiException.WrongMethod(request.Http.Request, methods), shape, isOpen: true)).WithOrder(LastButFallback);
 
         void Unknown(string path, ErrorShape shape = ErrorShape.OpenAi) =>
             group.Map(path, gate.Wrap(request => throw ApiException.UnknownPath(request.Http.Request), shape, isOpen: true)).WithOrder(LastButFallback);

@@ -48,6 +48,7 @@ public sealed class LlamaKiviServerOptions
         Check(DrainTimeout >= TimeSpan.Zero, nameof(DrainTimeout), DrainTimeout, "zero or more");
         Check(SlotSavePath is null || Directory.Exists(SlotSavePath), nameof(SlotSavePath), $"'{SlotSavePath}'", "a folder that exists");
         Check(!ApiKeys.Any(string.IsNullOrWhiteSpace), nameof(ApiKeys), "a list with an empty key", "a list of keys");
+        Check(!ApiKeys.Any(key => key != key.Trim() || key.Any(char.IsControl)), nameof(ApiKeys), "a list with a key that begins or ends with a space or has a line break or another control character", "a list of keys that a header can carry");
     }
 
     private static void Check(bool valid, string option, object? value, string range)

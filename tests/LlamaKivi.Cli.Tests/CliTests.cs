@@ -360,6 +360,21 @@ public sealed class CliTests : IDisposable
         Assert.Contains(reason, part.Error, StringComparison.Ordinal);
     }
 
+    // The limit of the managed heap counts as the memory of the machine, which uses more.
+    [Fact]
+    public async Task A_model_that_fits_nowhere_is_diagnosed()
+    {
+        (string, string) noMemory = ("DOTNET_GCHeapHardLimit", "0x8000000");
+        CommandLine.Result text = await CommandLine.RunAsync("llama-kivi", "", ["doctor", "-m", CommandLine.Model, "-ngl", "0"], noMemory);
+        Assert.Equal(1, text.ExitCode);
+        Assert.Contains("CPU      ", text.Out, StringComparison.Ordinal);
+        Assert.Matches("fit      none: .* are needed and 0 MiB are free", text.Out);
+        CommandLine.Result json = await CommandLine.RunAsync("llama-kivi", "", ["doctor", "-m", CommandLine.Model, "-ngl", "0", "--json"], noMemory);
+        JsonElement found = JsonDocument.Parse(json.Out).RootElement;
+        Assert.Equal(JsonValueKind.Null, found.GetProperty("fit").ValueKind);
+        Assert.Contains("are needed", found.GetProperty("fit_reason").GetString(), StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task AMissingNativeLibraryIsOneMessage()
     {

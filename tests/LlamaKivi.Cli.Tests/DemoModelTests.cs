@@ -23,6 +23,26 @@ public sealed class DemoModelTests : IDisposable
         Assert.Equal(beside, DemoModel.Find(program, cache));
     }
 
+    [Fact]
+    public void The_package_cache_is_the_one_that_NuGet_uses()
+    {
+        string project = Directory.CreateDirectory(Path.Combine(_folder, "repository", "project")).FullName;
+        string user = Directory.CreateDirectory(Path.Combine(_folder, "user")).FullName;
+        Assert.Null(PackageFolder.Find(null, project, user));
+
+        Configure(user, "<config><add key='globalPackagesFolder' value='/user/packages' /></config>");
+        Assert.Equal("/user/packages", PackageFolder.Find("", project, user));
+        Configure(Path.Combine(_folder, "repository"), "<config><add key='GlobalPackagesFolder' value='../local' /></config>");
+        Assert.Equal(Path.Combine(_folder, "local"), PackageFolder.Find(null, project, user));
+        Configure(project, "<packageSources />");  // sets no folder
+        Assert.Equal(Path.Combine(_folder, "local"), PackageFolder.Find(null, project, user));
+        Configure(project, "<config>");  // no XML
+        Assert.Equal(Path.Combine(_folder, "local"), PackageFolder.Find(null, project, user));
+        Assert.Equal("/variable", PackageFolder.Find("/variable", project, user));
+
+        static void Configure(string folder, string settings) => File.WriteAllText(Path.Combine(folder, "NuGet.Config"), $"<configuration>{settings}</configuration>");
+    }
+
     private static string Write(params string[] parts)
     {
         string path = Path.Combine(parts);

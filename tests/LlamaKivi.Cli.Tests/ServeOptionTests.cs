@@ -1,4 +1,5 @@
 using System.CommandLine;
+using LlamaKivi.Native;
 using LlamaKivi.Exceptions;
 
 namespace LlamaKivi.Cli.Tests;
@@ -72,6 +73,18 @@ public sealed class ServeOptionTests : IDisposable
         Assert.Contains($"{name} is given without --models", Refusal(["-m", CommandLine.Model, name, value]), StringComparison.Ordinal);
 
     [Fact]
+    public void A_context_that_holds_no_answer_is_refused() =>
+        Assert.StartsWith("--ctx-size is 1; it must be a whole number from 2 to ", Refusal(["-m", CommandLine.Model, "-c", "1"]), StringComparison.Ordinal);
+
+    [Fact]
+    public void Weights_are_read_into_memory_on_request()
+    {
+        var settings = new ServeSettings();
+        Assert.Equal(LLamaLoadMode.MemoryMap, settings.Engine(Parse(settings, ["-m", CommandLine.Model])).LoadMode);
+        Assert.Equal(LLamaLoadMode.None, settings.Engine(Parse(settings, ["-m", CommandLine.Model, "--no-mmap"])).LoadMode);
+    }
+
+    [Fact]
     public void A_file_of_keys_is_one_that_can_be_read()
     {
         foreach (string file in (string[])[Path.Combine(_folder, "none"), _folder])
@@ -80,6 +93,27 @@ public sealed class ServeOptionTests : IDisposable
             Assert.Contains("--api-key-file", error, StringComparison.Ordinal);
             Assert.Contains(file, error, StringComparison.Ordinal);
         }
+    }
+
+    [Theory]
+    [InlineData("key\n\0\n", 2)]
+    [InlineData("key\n\nthe\tkey\n", 3)]
+    [InlineData("k\u00ff\u00fe\n", 1)]
+    public void A_key_that_no_client_can_send_is_named_by_its_line(string bytes, int line)
+    {
+        string file = Path.Combine(_folder, "keys");
+        File.WriteAllText(file, bytes, System.Text.Encoding.Latin1);
+        string? error = Refusal(["-m", CommandLine.Model, "--api-key-file", file]);
+        Assert.StartsWith($"line {line} of the --api-key-file '{file}' has control characters or bytes that are not UTF-8", error, StringComparison.Ordinal);
+        Assert.DoesNotContain("the\tkey", error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_file_of_keys_may_have_a_mark_and_empty_lines()
+    {
+        string file = Path.Combine(_folder, "keys");
+        File.WriteAllText(file, "\r\n first \r\n\r\nzw\u00f6lf\r\n", System.Text.Encoding.UTF8);
+        Assert.Null(Refusal(["-m", CommandLine.Model, "--api-key-file", file]));
     }
 
     [Fact]

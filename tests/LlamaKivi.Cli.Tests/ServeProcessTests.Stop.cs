@@ -56,6 +56,30 @@ public sealed partial class ServeProcessTests
         }
     }
 
+    // Kestrel alone waits for the rest of the head until the host's limit, which is 610 seconds here.
+    [Theory]
+    [InlineData("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-")]
+    [InlineData("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\nGET /health HTT")]
+    public async Task Connections_without_a_whole_request_end_on_SIGTERM(string start)
+    {
+        await using Server server = await Server.StartAsync("-c", "512", "--drain", "600");
+        using var client = new System.Net.Sockets.TcpClient();
+        await client.ConnectAsync(server.Http.BaseAddress!.Host, server.Http.BaseAddress.Port);
+        await client.GetStream().WriteAsync(System.Text.Encoding.ASCII.GetBytes(start));
+        await server.CompleteAsync("Hello");  // the first connection has been accepted before this one
+        await server.SignalAsync("TERM");
+        try
+        {
+            await new StreamReader(client.GetStream()).ReadToEndAsync().WaitAsync(TimeSpan.FromSeconds(60));
+        }
+        catch (IOException)
+        {
+            // A reset ends the connection too.
+        }
+
+        Assert.Equal(0, await server.ExitAsync());
+    }
+
     [Fact]
     public async Task A_server_whose_model_loads_stops_on_SIGTERM()
     {

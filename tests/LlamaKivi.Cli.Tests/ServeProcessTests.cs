@@ -59,6 +59,16 @@ public sealed partial class ServeProcessTests(ServeProcessTests.SharedServer sha
     }
 
     [Fact]
+    public async Task Layers_for_a_missing_GPU_are_one_line_and_no_stack_trace()
+    {
+        CommandLine.Result result = await CommandLine.RunAsync(
+            "llama-kivi", "", ["serve", "-m", CommandLine.Model, "--port", "0", "-ngl", "5", "-t", "2"], ("CUDA_VISIBLE_DEVICES", "-1"));
+        Assert.Equal(1, result.ExitCode);
+        Assert.Contains("cannot be served: the GPU cannot be used: ", result.Error, StringComparison.Ordinal);
+        Assert.DoesNotContain("   at ", result.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task A_port_in_use_is_one_line()
     {
         using var taken = new System.Net.Sockets.TcpListener(IPAddress.Loopback, 0);

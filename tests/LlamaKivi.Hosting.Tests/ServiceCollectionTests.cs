@@ -52,6 +52,7 @@ public sealed class ServiceCollectionTests
     [InlineData("ModelPath", "", "Engines:Main:ModelPath is not set")]
     [InlineData("ModelPath", "/no/such/file.gguf", "Engines:Main:ModelPath is '/no/such/file.gguf', which does not exist")]
     [InlineData("SeqMax", "0", "Engines:Main:SeqMax is 0")]
+    [InlineData("ContextSize", "1", "Engines:Main:ContextSize is 1, which holds no token of an answer; it must be 2 or more")]
     [InlineData("Watermark", "1.5", "Engines:Main:Watermark is 1.5")]
     [InlineData("PrefixCache:MaxShare", "-1", "Engines:Main:PrefixCache:MaxShare is -1")]
     public async Task Wrong_options_stop_the_host_with_the_path(string key, string value, string message)

@@ -129,6 +129,49 @@ EntryParts texts_entry(const char* key, uint64_t count) {
     return {key, LK_VALUE_ARRAY, bytes};
 }
 
+// A mapped file that shrinks ends the process, so weights can be read into memory.
+TEST_F(ModelFile, WeightsInMemoryNeedTheFileNoMore) {
+    FileParts parts = golden("llama");
+    parts.entries.push_back(texts_entry("test.texts", 3));
+    const std::string path = folder_.write("model.gguf", parts.bytes());
+    lk_metadata_override name{};
+    name.key = "general.name";
+    name.type = LK_VALUE_STRING;
+    name.text = "another name";
+    lk_model_params model_params;
+    lk_model_params_default(&model_params);
+    model_params.use_mmap = 0;
+    model_params.overrides = &name;
+    model_params.n_overrides = 1;
+    lk_model* model = nullptr;
+    ASSERT_EQ(lk_model_load(path.c_str(), &model_params, &model), LK_OK) << lk_last_error();
+    fs::resize_file(path, 0);
+
+    const lk_gguf* gguf = lk_model_gguf(model);
+    const auto text = [&](const char* key) {
+        lk_gguf_entry entry{};
+        int32_t found = 0;
+        EXPECT_EQ(lk_gguf_find(gguf, key, &entry, &found), LK_OK) << lk_last_error();
+        return std::string(static_cast<const char*>(entry.data), entry.count);
+    };
+    EXPECT_EQ(text("general.architecture"), "llama");
+    EXPECT_EQ(text("general.name"), "another name");
+    const char* element = nullptr;
+    uint64_t length = 0;
+    ASSERT_EQ(lk_gguf_string(gguf, "test.texts", 2, &element, &length), LK_OK) << lk_last_error();
+    EXPECT_EQ(std::string(element, length), "t2");
+    lk_context_params params = small_params();
+    params.n_ctx = 64;
+    params.cache.type_k = params.cache.type_v = LK_CACHE_F16;
+    lk_context* context = nullptr;
+    ASSERT_EQ(lk_context_create(model, &params, &context), LK_OK) << lk_last_error();
+    const int32_t tokens[] = {1, 2, 3};
+    const lk_batch batch{tokens, nullptr, nullptr, nullptr, nullptr, 3};
+    EXPECT_EQ(lk_decode(context, &batch), LK_OK) << lk_last_error();
+    lk_context_free(context);
+    lk_model_free(model);
+}
+
 TEST_F(ModelFile, APartOfASplitModelSaysSo) {
     FileParts parts = golden("llama");
     parts.entries.push_back(u16_entry("split.count", 3));

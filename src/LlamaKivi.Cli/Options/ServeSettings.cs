@@ -30,12 +30,13 @@ internal sealed class ServeSettings
     private readonly Option<string?> _prefixes = Text("--prefix-path", null, "Folder of prompt prefixes that left memory, which survive a restart (default: none)", "LLAMA_ARG_PREFIX_PATH");
     private readonly Option<string?> _ram = Text("--cache-ram", "-cram", "Host memory in MiB for prompt prefixes that left the KV cache; 0: none (default: 256)", "LLAMA_ARG_CACHE_RAM");
     private readonly Option<string?> _type = new("--kv-cache") { Description = $"KV cache type (default: kivi2): {string.Join(", ", KvCacheType.Names)}" };
+    private readonly Option<bool> _noMap = new("--no-mmap") { Description = "Read the weights into memory instead of mapping the file, which may then be changed while it is served" };
     private readonly SharedOptions _shared;
     private readonly Dictionary<Option, string> _variables;
 
     public ServeSettings()
     {
-        _shared = new SharedOptions([_type]);
+        _shared = new SharedOptions([_type, _noMap]);
         _variables = Own.ToDictionary(option => option, option => option.Description![(option.Description!.LastIndexOf(" [", StringComparison.Ordinal) + 2)..^1]);
     }
 
@@ -60,8 +61,9 @@ internal sealed class ServeSettings
             GpuLayerCount = parameters.GpuLayerCount,
             RequireGpu = parameters.RequireGpu,
             BatchInvariant = parameters.BatchInvariant,
+            LoadMode = shared.GetValue(_noMap) ? LLamaLoadMode.None : LLamaLoadMode.MemoryMap,
             KvCache = Cache(shared),
-            ContextSize = (uint?)Whole(parsed, _context, 1, NumberOptions.MostTokens),
+            ContextSize = (uint?)Whole(parsed, _context, 2, NumberOptions.MostTokens),
             SeqMax = (uint)(Whole(parsed, _parallel, 1, 4096) ?? 16),
             MaxWaiting = Whole(parsed, _queue, 0, 1_000_000) ?? 256,
             DrainTimeout = Seconds(parsed, _drain) ?? TimeSpan.FromSeconds(20),
@@ -185,7 +187,11 @@ internal sealed class ServeSettings
         string[] keys = [.. (Value(parsed, _key) ?? "").Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries)];
         if (Value(parsed, _keyFile) is { } file)
         {
-            keys = [.. keys, .. Lines(file).Select(line => line.Trim()).Where(line => line.Length > 0)];
+            string[] lines = [.. Lines(file).Select(line => line.Trim())];
+            int wrong = Array.FindIndex(lines, IsUnsendable);
+            keys = wrong < 0
+                ? [.. keys, .. lines.Where(line => line.Length > 0)]
+                : throw new UsageException($"line {wrong + 1} of the {_keyFile.Name} '{file}' has control characters or bytes that are not UTF-8, which no client can send; replace the key");
         }
 
         if (keys.Length == 0 && (Value(parsed, _key) ?? Value(parsed, _keyFile)) is not null)
@@ -195,6 +201,9 @@ internal sealed class ServeSettings
 
         return keys;
     }
+
+    // Different bytes that are not UTF-8 would be one key.
+    private static bool IsUnsendable(string key) => key.Any(c => char.IsControl(c) || c == '\uFFFD');
 
     private string[] Lines(string file)
     {

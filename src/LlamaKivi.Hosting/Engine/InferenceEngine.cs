@@ -256,7 +256,9 @@ public sealed partial class InferenceEngine : BackgroundService
 
         if (!stopped)
         {
-            LogLoadFailed(_options.ModelPath, error);
+            // The message says all that an operator needs, unless the error is unexpected.
+            bool isExpected = error is RuntimeError or IOException or UnauthorizedAccessException or ArgumentException;
+            LogLoadFailed(_options.ModelPath, isExpected ? error.Message.Split(" (Parameter '")[0] : error.GetType().Name, isExpected ? null : error);
         }
 
         _loaded.TrySetException(stopped ? Stopping() : error);
@@ -268,6 +270,6 @@ public sealed partial class InferenceEngine : BackgroundService
     [LoggerMessage(1, LogLevel.Information, "{Model} is ready: {ContextSize} tokens of cache, {Sequences} sequences.")]
     private partial void LogReady(string model, uint contextSize, uint sequences);
 
-    [LoggerMessage(2, LogLevel.Critical, "{Model} cannot be served.")]
-    private partial void LogLoadFailed(string model, Exception exception);
+    [LoggerMessage(2, LogLevel.Critical, "{Model} cannot be served: {Reason}")]
+    private partial void LogLoadFailed(string model, string reason, Exception? exception);
 }

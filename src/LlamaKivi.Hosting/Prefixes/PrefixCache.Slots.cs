@@ -30,7 +30,7 @@ internal sealed partial class PrefixCache
         if (!IsEnabled || tokens.Length > MostTokens)
         {
             throw new ContextOverflowException(
-                $"The conversation has {tokens.Length} tokens; the prefix cache keeps at most {(IsEnabled ? MostTokens : 0)}. Raise ContextSize or PrefixCache:MaxShare, or enable the prefix cache.");
+                $"The conversation has {tokens.Length} tokens; the prefix cache keeps at most {(IsEnabled ? MostTokens : 0)}. Raise ContextSize, or, in an app, PrefixCache:MaxShare; PrefixCache:Enabled must be true.");
         }
 
         using var data = new Conversation.SequenceData(state);

@@ -47,7 +47,7 @@ internal sealed partial class PrefixCache
             }
             catch (Exception e) when (e is RuntimeError or ObjectDisposedException)
             {
-                LogNotKept(tokens.Length, e);
+                LogNotKept(tokens.Length, e.Message);
             }
 
             LimitHostBytes();
@@ -115,7 +115,7 @@ internal sealed partial class PrefixCache
         }
         catch (Exception e) when (e is RuntimeError or ObjectDisposedException)
         {
-            LogNotKept(entry.Tokens.Length, e);
+            LogNotKept(entry.Tokens.Length, e.Message);
         }
     }
 
@@ -232,10 +232,17 @@ internal sealed partial class PrefixCache
         try
         {
             entry.File = _files.Write(entry.Tokens, entry.Key, entry.SavedExactFrom, ((Conversation.SequenceData)entry.State).Bytes);
+            _warned = false;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            LogNotWritten(_options.DiskPath!, e);
+            // A full disk refuses every prefix.
+            if (!_warned)
+            {
+                LogNotWritten(_options.DiskPath!, e.Message);
+            }
+
+            _warned = true;
         }
     }
 }

@@ -22,6 +22,7 @@ internal sealed partial class PrefixCache : IDisposable
     private readonly PrefixFiles? _files;
     private readonly List<PrefixEntry> _entries = [];  // least recently used first
     private int _families;
+    private bool _warned;  // since the last prefix was written
 
     public PrefixCache(BatchedExecutor executor, PrefixCacheOptions options, IReadOnlyList<GenerationCall> running, PrefillBudget budget, EngineMetrics metrics, Lazy<byte[]> identity, ILogger logger)
     {
@@ -98,7 +99,7 @@ internal sealed partial class PrefixCache : IDisposable
             }
             catch (Exception e) when (best.Entry is { Conversation: null } && e is RuntimeError or IOException or UnauthorizedAccessException)
             {
-                LogLost(best.Count, e);
+                LogLost(best.Count, e.Message);
                 Drop(best.Entry!);
             }
             catch (Exception e) when (e is RuntimeError or InvalidOperationException)
@@ -139,7 +140,7 @@ internal sealed partial class PrefixCache : IDisposable
         }
         catch (NativeOutOfMemoryException e)
         {
-            LogNotKept(call.CachedCount, e);
+            LogNotKept(call.CachedCount, e.Message);
         }
     }
 
@@ -270,14 +271,14 @@ internal sealed partial class PrefixCache : IDisposable
     /// <summary>A sequence that a prompt can continue: an entry's or a running call's.</summary>
     private readonly record struct Source(PrefixEntry? Entry, GenerationCall? Call, int Count);
 
-    [LoggerMessage(10, LogLevel.Warning, "A prefix of {Tokens} tokens was lost; requests decode it again.")]
-    private partial void LogLost(int tokens, Exception exception);
+    [LoggerMessage(10, LogLevel.Warning, "A prefix of {Tokens} tokens was lost, so requests decode it again: {Reason}")]
+    private partial void LogLost(int tokens, string reason);
 
-    [LoggerMessage(11, LogLevel.Warning, "A prefix of {Tokens} tokens was not kept.")]
-    private partial void LogNotKept(int tokens, Exception exception);
+    [LoggerMessage(11, LogLevel.Warning, "A prefix of {Tokens} tokens was not kept: {Reason}")]
+    private partial void LogNotKept(int tokens, string reason);
 
-    [LoggerMessage(12, LogLevel.Warning, "A prefix cannot be written to '{Folder}'.")]
-    private partial void LogNotWritten(string folder, Exception exception);
+    [LoggerMessage(12, LogLevel.Warning, "Prefixes are dropped, because '{Folder}' cannot be written: {Reason} The next warning is after one that could be.")]
+    private partial void LogNotWritten(string folder, string reason);
 
     [LoggerMessage(14, LogLevel.Warning, "A prefix of {Tokens} tokens was not continued; the request decodes it again.")]
     private partial void LogNotContinued(int tokens, Exception exception);

@@ -21,7 +21,7 @@ internal sealed partial class Scheduler
         return tokens.Length > 0 && _prefixes.Copy(tokens, key) is { } state
             ? (tokens, key, state, Identity)
             : throw new SlotEmptyException(
-                $"Slot {slot} has no conversation: none ran in it, or the prefix cache has no room for it. Run a request with this slot, or raise PrefixCache:MaxShare, MaxEntries or HostBytes.");
+                $"Slot {slot} has no conversation: none ran in it, or the prefix cache has no room for it. Run a request with this slot, or raise PrefixCache:HostBytes.");
     }
 
     /// <summary>Loads a conversation into a free slot. Returns its number of tokens.</summary>

@@ -11,7 +11,7 @@ internal sealed record ChatCompletionRequest(ChatCall Call, bool Stream, bool In
 {
     private static readonly string[] Harmless =
     [
-        "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "prediction", "cache_prompt",
+        "user", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "prediction", "cache_prompt",
     ];
 
     /// <summary>Reads a request.</summary>
@@ -20,6 +20,7 @@ internal sealed record ChatCompletionRequest(ChatCall Call, bool Stream, bool In
     {
         body.Accept("model");
         body.Accept(Harmless);
+        SamplingFields.Metadata(body);
         var options = new SamplingChatOptions();
         SamplingFields.Read(body, options, model.Weights.Tokenizer.VocabularySize);
         options.StopSequences = SamplingFields.Stops(body, "stop");

@@ -13,8 +13,10 @@ namespace LlamaKivi.Server;
 /// <param name="param">Name of the request's field; null: none.</param>
 /// <param name="code">Short name of the error; null: none.</param>
 /// <param name="retryAfter">Time until the request may succeed; null: unknown.</param>
-internal sealed class ApiException(int status, string message, string? param = null, string? code = null, TimeSpan? retryAfter = null) : Exception(message)
+internal sealed class ApiException(int status, string message, string? param = null, string? code = null, TimeSpan? retryAfter = null) : Exception(JsonFields.Shortened(message, MostCharacters))
 {
+    private const int MostCharacters = 2000;  // a request may have megabytes that a message would repeat
+
     public int Status => status;
 
     public string? Param => param;
@@ -55,10 +57,10 @@ internal sealed class ApiException(int status, string message, string? param = n
         StatusCodes.Status404NotFound, $"There is no {request.Method} {JsonFields.Shortened(request.Path.ToString())}; GET /openapi.json lists the endpoints.", code: "unknown_url");
 
     /// <summary>The endpoint takes another method.</summary>
-    public static ApiException WrongMethod(HttpRequest request, string method) => new(
-        StatusCodes.Status405MethodNotAllowed, $"{JsonFields.Shortened(request.Path.ToString())} takes {method}, not {request.Method}.", code: "method_not_allowed")
+    public static ApiException WrongMethod(HttpRequest request, string methods) => new(
+        StatusCodes.Status405MethodNotAllowed, $"{JsonFields.Shortened(request.Path.ToString())} takes {methods}, not {request.Method}.", code: "method_not_allowed")
     {
-        Allow = method,
+        Allow = methods,
     };
 
     /// <summary>The server stops.</summary>
@@ -78,8 +80,11 @@ internal sealed class ApiException(int status, string message, string? param = n
     {
         string file = Path.GetFileName(path);
         string reason = error.Message.Split(" (Parameter '")[0].ReplaceLineEndings(" ").Replace(path, file, StringComparison.Ordinal);
-        return reason.Contains(file, StringComparison.Ordinal) ? reason : $"{file}: {reason}";
+        return OperatorWords.Of(reason.Contains(file, StringComparison.Ordinal) ? reason : $"{file}: {reason}");
     }
+
+    /// <summary>A text is longer than the cache or the context.</summary>
+    public static ApiException TooLong(string field, ContextOverflowException error) => Bad(field, OperatorWords.Of(error.Message), "context_length_exceeded");
 
     /// <summary>Converts an error of the engine.</summary>
     /// <param name="error">The error.</param>
@@ -88,12 +93,15 @@ internal sealed class ApiException(int status, string message, string? param = n
     public static ApiException Of(Exception error, string field, ErrorShape shape) => error switch
     {
         ApiException api => api,
-        EngineBusyException { RetryAfter: { } time } busy => new(StatusCodes.Status429TooManyRequests, busy.Message, code: "queue_full", retryAfter: time),
+        EngineBusyException { RetryAfter: { } time } busy => new(StatusCodes.Status429TooManyRequests, OperatorWords.Of(busy.Message), code: "queue_full", retryAfter: time),
         EngineBusyException => Draining(),
-        ContextOverflowException overflow => Bad(field, overflow.Message, "context_length_exceeded"),
+        ContextOverflowException overflow => TooLong(field, overflow),
         GrammarException grammar => Bad(OptionField.Of(ErrorOption.Of(grammar) ?? nameof(ChatOptions.ResponseFormat), field, shape), grammar.Message),
-        MissingTemplateException missing => Bad("tools", missing.Message),
+        MissingTemplateException => Bad(
+            "tools", "The model's chat template does not describe tools to the model, or the model's file has none. Use a model with a template that reads tools, or send no tools."),
         TemplateException template => Bad(field, template.Message),
+        NotSupportedException when ErrorOption.Of(error) == ErrorOption.Messages => Bad(  // readers refuse other contents
+            field, $"{field} has tool calls, tool results or thoughts where the model's chat template takes text alone. Remove them, or use a model with a template that has tools."),
         NotSupportedException when ErrorOption.Of(error) is { } option && OptionField.Of(option, field, shape) is { } named =>
             Bad(named, error.Message.Replace($"{nameof(ChatOptions)}.{option}", named, StringComparison.Ordinal)),
         NotSupportedException or ArgumentException => Bad(null, error.Message.Split(" (Parameter '")[0]),

@@ -47,6 +47,15 @@ internal sealed class ApiRequest(HttpContext http, ServerState server, Cancellat
             throw new ApiException(StatusCodes.Status413PayloadTooLarge, $"The body has {request.ContentLength} bytes; at most {limit} are allowed.", code: "request_too_large");
         }
 
-        return new JsonFields(await RequestJson.ReadAsync(request.Body, cancellation).ConfigureAwait(false), "");
+        // A request that has not arrived when the server begins to stop is a new one.
+        using var arrival = CancellationTokenSource.CreateLinkedTokenSource(cancellation, server.Stopping);
+        try
+        {
+            return new JsonFields(await RequestJson.ReadAsync(request.Body, arrival.Token).ConfigureAwait(false), "");
+        }
+        catch (OperationCanceledException) when (server.IsDraining)
+        {
+            throw ApiException.Draining();
+        }
     }
 }

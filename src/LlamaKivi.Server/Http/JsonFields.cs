@@ -165,5 +165,5 @@ internal sealed class JsonFields
     private static string Shortened(JsonElement value) => Shortened(value.GetRawText());
 
     /// <summary>A text for messages.</summary>
-    public static string Shortened(string text) => text.Length <= 80 ? text : string.Concat(text.AsSpan(0, 77), "...");
+    public static string Shortened(string text, int most = 80) => text.Length <= most ? text : string.Concat(text.AsSpan(0, most - 3), "...");
 }

@@ -109,7 +109,7 @@ internal sealed partial class FolderModels
         }
         catch (Exception e) when (e is RuntimeError or IOException or UnauthorizedAccessException or ArgumentException)
         {
-            LogNotReadable(path, e);
+            LogNotReadable(path, e.Message.Split(" (Parameter '")[0]);
             RecordFailure(path, version, e);
             throw ApiException.LoadFailed(path, e);
         }
@@ -147,7 +147,7 @@ internal sealed partial class FolderModels
                 continue;
             }
 
-            string reason = count < _options.MaxLoaded ? $"needs {MiB(needed)} and {MiB(free)} are free" : $"would be one more than the {_options.MaxLoaded} that MaxLoaded allows";
+            string reason = count < _options.MaxLoaded ? $"needs {MiB(needed)} and {MiB(free)} are free" : $"would be one more than the {_options.MaxLoaded} that the server's --models-max allows";
             throw count > 0
                 ? new ApiException(StatusCodes.Status503ServiceUnavailable, $"The model '{name}' {reason}, and all loaded models run requests. Retry later.", "model", "out_of_memory", TimeSpan.FromSeconds(5))
                 : new ApiException(StatusCodes.Status503ServiceUnavailable, $"The model '{name}' {reason}. Use a smaller model, or lower the context size of the server.", "model", "out_of_memory");

@@ -199,8 +199,8 @@ internal sealed partial class FolderModels : ModelCatalog, IAsyncDisposable
     [LoggerMessage(2, LogLevel.Information, "Unloading {Model}.")]
     private partial void LogUnloading(string model);
 
-    [LoggerMessage(3, LogLevel.Error, "'{Path}' cannot be read as a model.")]
-    private partial void LogNotReadable(string path, Exception exception);
+    [LoggerMessage(3, LogLevel.Error, "'{Path}' cannot be read as a model: {Reason}")]
+    private partial void LogNotReadable(string path, string reason);
 
     /// <summary>Why this version of a file could not be loaded.</summary>
     private sealed record LoadFailure(FileVersion File, string Reason);

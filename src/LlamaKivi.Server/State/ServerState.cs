@@ -14,7 +14,8 @@ internal sealed class ServerState : IDisposable
         Models = models;
         // A host that is stopped by a call drains its engines before it says that it stops.
         _stopping = CancellationTokenSource.CreateLinkedTokenSource([lifetime.ApplicationStopping, .. models.Draining]);
-        _stopping.Token.Register(() => _drained.CancelAfter(options.DrainTimeout));
+        Stopping = _stopping.Token;
+        Stopping.Register(() => _drained.CancelAfter(options.DrainTimeout));
         lifetime.ApplicationStopped.Register(Dispose);
     }
 
@@ -23,6 +24,9 @@ internal sealed class ServerState : IDisposable
     public ModelCatalog Models { get; }
 
     public DateTimeOffset Started { get; } = DateTimeOffset.UtcNow;
+
+    /// <summary>Cancelled when new requests are refused.</summary>
+    public CancellationToken Stopping { get; }
 
     /// <summary>Whether new requests are refused.</summary>
     public bool IsDraining => _stopping.IsCancellationRequested;

@@ -55,7 +55,7 @@ internal static class SlotEndpoints
         }
         catch (SlotEmptyException e)
         {
-            throw ApiException.Bad("id", e.Message, "slot_empty");
+            throw ApiException.Bad("id", OperatorWords.Of(e.Message), "slot_empty");
         }
     }
 
@@ -78,7 +78,7 @@ internal static class SlotEndpoints
         }
         catch (Exception e) when (e is StateLoadException or ContextOverflowException)
         {
-            throw ApiException.Bad("filename", e.Message, "slot_not_restored");
+            throw ApiException.Bad("filename", OperatorWords.Of(e.Message), "slot_not_restored");
         }
         catch (Exception e) when (!isSave && e is FileNotFoundException or DirectoryNotFoundException)
         {

@@ -38,7 +38,7 @@ internal static class Embeddings
             }
             catch (ContextOverflowException e)
             {
-                throw ApiException.Bad(path, e.Message, "context_length_exceeded");
+                throw ApiException.TooLong(path, e);
             }
         }
 
@@ -78,7 +78,7 @@ internal static class Embeddings
             }
             catch (ContextOverflowException e)
             {
-                throw ApiException.Bad(path, e.Message, "context_length_exceeded");
+                throw ApiException.TooLong(path, e);
             }
         }
 

@@ -35,7 +35,8 @@ public sealed partial class Conversation
     /// <param name="tokens">The tokens.</param>
     /// <param name="sampler">
     /// The pipeline. The engine samples, with the pipeline's state at the time of the call, if its settings allow it; <see cref="ConversationExtensions.Sample(Conversation, ISamplingPipeline, int)"/>
-    /// then returns the token, and the logits are not available. Pass the same pipeline to both.
+    /// then returns the token, and the logits are not available. Pass the same pipeline to both. For a pipeline with state that several prompts of a batch have, the logits are kept instead,
+    /// and the pipeline draws from them in the order of the calls to Sample.
     /// </param>
     /// <exception cref="AlreadyPromptedConversationException">A prompt is already queued.</exception>
     /// <exception cref="ArgumentException">There are no tokens, or a token is not in the model's vocabulary.</exception>

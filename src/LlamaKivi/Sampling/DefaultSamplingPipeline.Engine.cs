@@ -6,7 +6,8 @@ namespace LlamaKivi.Sampling;
 // Sampling by the engine, where the logits are computed.
 public partial class DefaultSamplingPipeline
 {
-    private bool _draws;  // whether the described sampling uses a random number
+    private bool _draws;            // whether the described sampling uses a random number
+    private Xoshiro256 _described;  // the random numbers at the description
 
     // Whether a setting needs a stage that only managed code has.
     private bool NeedsLogits =>
@@ -35,6 +36,7 @@ public partial class DefaultSamplingPipeline
         }
 
         Xoshiro256 random = _random;  // a copy: a failed step must not use up the number
+        _described = _random;
         _draws = Temperature > 0;
         parameters = new SamplingParameters
         {
@@ -55,6 +57,12 @@ public partial class DefaultSamplingPipeline
         using PipelineGuard.Entry entry = Enter();
         if (_draws)
         {
+            if (_random != _described)
+            {
+                throw new InvalidOperationException(
+                    $"This {GetType().Name} has sampled other tokens since Infer sampled one for this conversation, so both would use the same random number: give each conversation its own.");
+            }
+
             _random.NextDouble();
         }
 

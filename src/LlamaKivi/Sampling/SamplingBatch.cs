@@ -8,11 +8,12 @@ internal sealed class SamplingBatch
 {
     private readonly List<SamplingParameters> _parameters = [];
     private readonly List<TokenCount> _recent = [];
-    private readonly HashSet<ISamplingPipeline> _pipelines = new(ReferenceEqualityComparer.Instance);
+    private readonly Dictionary<ISamplingPipeline, int> _rows = new(ReferenceEqualityComparer.Instance);  // the first output of each pipeline with state
     private int[] _tokens = [];
+    private int _sampled;  // number of outputs that the engine samples
 
     /// <summary>Whether the engine samples an output.</summary>
-    public bool SamplesAny { get; private set; }
+    public bool SamplesAny => _sampled > 0;
 
     /// <summary>Number of outputs.</summary>
     public int Count => _parameters.Count;
@@ -28,8 +29,8 @@ internal sealed class SamplingBatch
     {
         _parameters.Clear();
         _recent.Clear();
-        _pipelines.Clear();
-        SamplesAny = false;
+        _rows.Clear();
+        _sampled = 0;
     }
 
     /// <summary>Adds an output. The engine samples its token if the pipeline allows it; otherwise its logits are kept.</summary>
@@ -41,7 +42,7 @@ internal sealed class SamplingBatch
         if (pipeline is BaseSamplingPipeline own && TryDescribe(own, newline, out SamplingParameters parameters))
         {
             _parameters.Add(parameters with { RecentCount = _recent.Count - before });
-            SamplesAny = true;
+            _sampled++;
         }
         else
         {
@@ -54,13 +55,33 @@ internal sealed class SamplingBatch
         }
     }
 
+    // The engine no longer samples an output.
+    private void KeepLogits(int row)
+    {
+        if (_parameters[row].KeepLogits)
+        {
+            return;
+        }
+
+        int first = 0;
+        for (int i = 0; i < row; i++)
+        {
+            first += _parameters[i].RecentCount;
+        }
+
+        _recent.RemoveRange(first, _parameters[row].RecentCount);
+        _parameters[row] = new SamplingParameters { KeepLogits = true };
+        _sampled--;
+    }
+
     private bool TryDescribe(BaseSamplingPipeline pipeline, int? newline, out SamplingParameters parameters)
     {
         parameters = default;
 
-        // A pipeline with state samples one text at a time: its second token in the batch depends on its first.
-        if (pipeline.Guard is not null && !_pipelines.Add(pipeline))
+        // A pipeline with state draws its tokens one after the other, in an order that only the caller of Sample knows.
+        if (pipeline.Guard is not null && !_rows.TryAdd(pipeline, Count))
         {
+            KeepLogits(_rows[pipeline]);
             return false;
         }
 

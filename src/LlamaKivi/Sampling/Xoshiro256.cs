@@ -3,7 +3,7 @@ using System.Numerics;
 namespace LlamaKivi.Sampling;
 
 /// <summary>xoshiro256** (Blackman and Vigna), seeded by SplitMix64. Integer arithmetic only, so a seed gives the same stream on every platform.</summary>
-internal struct Xoshiro256
+internal record struct Xoshiro256
 {
     private ulong _s0, _s1, _s2, _s3;
 

@@ -62,6 +62,28 @@ public sealed class EngineFaultTests
     }
 
     [Fact]
+    public async Task A_model_that_cannot_be_loaded_is_a_sentence_in_the_log()
+    {
+        string folder = Directory.CreateTempSubdirectory("llama-kivi-").FullName;
+        try
+        {
+            string path = Path.Combine(folder, "broken.gguf");
+            await File.WriteAllTextAsync(path, "no model");
+            var log = new RecordingLogger();
+            using var engine = new InferenceEngine(new InferenceEngineOptions { ModelPath = path }, log);
+            await engine.StartAsync(CancellationToken.None);
+            Exception error = await Assert.ThrowsAnyAsync<Exception>(() => engine.WaitUntilReadyAsync());
+            (Microsoft.Extensions.Logging.LogLevel level, string message, Exception? trace) = Assert.Single(log.Lines);
+            Assert.Equal((Microsoft.Extensions.Logging.LogLevel.Critical, $"{path} cannot be served: {error.Message}"), (level, message));
+            Assert.Null(trace);
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
+    [Fact]
     public async Task The_queue_is_bounded_while_the_model_loads()
     {
         using var engine = new InferenceEngine(Engines.Options(sequences: 1) with { MaxWaiting = 1 });

@@ -105,6 +105,30 @@ public sealed class PrefixTierTests : IDisposable
         Assert.InRange(Directory.GetFiles(_folder).Sum(file => new FileInfo(file).Length), 1, (2 * one) + 1000);
     }
 
+    // A full disk refuses as many prefixes as are evicted.
+    [Fact]
+    public async Task A_folder_that_cannot_be_written_is_one_warning_without_a_stack_trace()
+    {
+        var log = new RecordingLogger();
+        using (var engine = new InferenceEngine(WithDisk(), log))
+        {
+            await engine.StartAsync(CancellationToken.None);
+            await engine.WaitUntilReadyAsync();
+            for (int i = 0; i < 3; i++)
+            {
+                await engine.InferAsync($"{i} {Prompt}", Engines.Greedy(2)).TextAsync();
+            }
+
+            Directory.Delete(_folder, recursive: true);
+            await File.WriteAllTextAsync(_folder, "a file in the folder's place");
+            await engine.StopAsync(CancellationToken.None);
+        }
+
+        (_, string message, Exception? error) = Assert.Single(log.Lines, line => line.Level == Microsoft.Extensions.Logging.LogLevel.Warning);
+        Assert.Contains($"'{_folder}' cannot be written: ", message, StringComparison.Ordinal);
+        Assert.Null(error);
+    }
+
     [Fact]
     public async Task Isolated_prefixes_are_shared_by_requests_of_one_key()
     {

@@ -47,6 +47,17 @@ public sealed class ToolTests
         Assert.Contains("<tool>sunny", script.Prompts[1], StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("/v1/chat/completions", """{"messages":[{"role":"user","content":"a"}],"tools":[{"type":"function","function":{"name":"f"}},{"type":"function","function":{"name":"g"}},{"type":"function","function":{"name":"f"}}]}""")]
+    [InlineData("/v1/responses", """{"input":"a","tools":[{"type":"function","name":"f"},{"type":"function","name":"f"}]}""")]
+    [InlineData("/v1/messages", """{"messages":[{"role":"user","content":"a"}],"max_tokens":9,"tools":[{"name":"f","input_schema":{}},{"name":"f","input_schema":{}}]}""")]
+    public async Task Tools_of_one_name_are_refused(string path, string json)
+    {
+        await using TestServer server = await new Script("Hello").StartAsync();
+        (HttpStatusCode status, JsonElement body, _) = await server.PostAsync(path, json);
+        Assert.Equal((HttpStatusCode.BadRequest, "tools has several tools named 'f'; give each its own name."), (status, body.GetProperty("error").GetProperty("message").GetString()));
+    }
+
     [Fact]
     public async Task Functions_of_Microsoft_Extensions_AI_are_called()
     {

@@ -171,6 +171,18 @@ public sealed class ErrorTests(SharedServer shared) : IClassFixture<SharedServer
         Assert.Equal(HttpStatusCode.OK, (await server.PostAsync("/v1/chat/completions", Hello + "}")).Status);
     }
 
+    // The text of a file often ends with a line break: no request would have that key.
+    [Theory]
+    [InlineData("secret\n")]
+    [InlineData(" secret")]
+    [InlineData("se\tcret")]
+    public async Task A_key_that_no_header_can_carry_is_refused(string key)
+    {
+        ArgumentException error = await Assert.ThrowsAsync<ArgumentException>(() => TestServer.StartAsync(options => options.ApiKeys.Add(key)));
+        Assert.StartsWith("ApiKeys is a list with a key that begins or ends with a space or has a line break", error.Message, StringComparison.Ordinal);
+        Assert.DoesNotContain("cret", error.Message, StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task A_full_queue_is_429_with_the_time_to_retry()
     {
@@ -185,6 +197,8 @@ public sealed class ErrorTests(SharedServer shared) : IClassFixture<SharedServer
         (HttpStatusCode status, JsonElement body, HttpResponseMessage response) = await server.PostAsync("/v1/chat/completions", Hello + "}");
         Assert.Equal(HttpStatusCode.TooManyRequests, status);
         Assert.Equal("queue_full", body.GetProperty("error").GetProperty("code").GetString());
+        Assert.EndsWith(
+            "the most that the server's --queue allows. Retry later, or raise the server's --queue or the server's --parallel.", body.GetProperty("error").GetProperty("message").GetString(), StringComparison.Ordinal);
         Assert.True(response.Headers.RetryAfter!.Delta >= TimeSpan.FromSeconds(1));
         await stop.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => running);

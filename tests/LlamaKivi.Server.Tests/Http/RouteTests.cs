@@ -31,7 +31,19 @@ public sealed class RouteTests(SharedServer shared) : IClassFixture<SharedServer
         JsonElement error = body.GetProperty("error");
         Assert.Equal(code, error.GetProperty("code").GetString());
         Assert.Equal("invalid_request_error", error.GetProperty("type").GetString());
-        Assert.Equal(status == HttpStatusCode.MethodNotAllowed, headers.Allow.Count == 1);
+        Assert.Equal(status != HttpStatusCode.MethodNotAllowed ? [] : path is "/tokenize" or "/v1/chat/completions" ? ["POST"] : ["GET", "HEAD"], headers.Allow);
+    }
+
+    [Theory]
+    [InlineData("/health")]
+    [InlineData("/v1/models")]
+    [InlineData("/metrics")]
+    public async Task The_head_of_a_GET_is_given_without_a_body(string path)
+    {
+        using var request = new HttpRequestMessage(HttpMethod.Head, path);
+        using HttpResponseMessage response = await Http.SendAsync(request);
+        Assert.Equal(HttpStatusCode.OK, response.StatusCode);
+        Assert.Empty(await response.Content.ReadAsByteArrayAsync());
     }
 
     [Theory]

@@ -54,6 +54,23 @@ public sealed class DrainTests : IDisposable
         await Assert.ThrowsAsync<HttpRequestException>(() => late.GetAsync("/health"));
     }
 
+    // Kestrel would wait for the rest of the body, then answer 408.
+    [Fact]
+    public async Task A_request_whose_body_has_not_arrived_is_refused_at_once()
+    {
+        await using TestServer server = await TestServer.StartAsync(options => options.DrainTimeout = TimeSpan.FromMinutes(10), options => options.DrainTimeout = TimeSpan.FromMinutes(10));
+        using var client = new System.Net.Sockets.TcpClient();
+        await client.ConnectAsync(server.Address.Host, server.Address.Port);
+        await client.GetStream().WriteAsync("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n"u8.ToArray());
+        using var reader = new StreamReader(client.GetStream());
+        Assert.Equal("HTTP/1.1 100 Continue", await reader.ReadLineAsync());  // the server reads the body
+        Assert.Equal("", await reader.ReadLineAsync());
+        Task stopping = server.App.StopAsync();
+        Assert.Equal("HTTP/1.1 503 Service Unavailable", await reader.ReadLineAsync());
+        Assert.Contains("server_draining", await reader.ReadToEndAsync(), StringComparison.Ordinal);
+        await stopping;
+    }
+
     [Theory]
     [InlineData(false)]
     [InlineData(true)]

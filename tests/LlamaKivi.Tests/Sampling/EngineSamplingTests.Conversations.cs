@@ -103,6 +103,51 @@ public sealed partial class EngineSamplingTests
         Assert.NotEqual(LLamaToken.InvalidToken, fork.Sample(greedy));
     }
 
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    [InlineData(3)]
+    public async Task Conversations_that_share_a_pipeline_draw_one_after_the_other(uint seed)
+    {
+        using BatchedExecutor executor = Create();
+        Conversation[] given = [executor.Create(), executor.Create(), executor.Create()];
+        Conversation[] plain = [executor.Create(), executor.Create(), executor.Create()];
+        using var pipeline = new DefaultSamplingPipeline { Seed = seed, Temperature = 2, RepeatPenalty = 1.5f };
+        using var other = new DefaultSamplingPipeline { Seed = seed, Temperature = 2, RepeatPenalty = 1.5f };
+        using Conversation lone = executor.Create();
+        using var greedy = new GreedySamplingPipeline();
+        pipeline.Accept(100);
+        other.Accept(100);
+        lone.Prompt(executor.Context.Tokenize("Once upon"), greedy);
+        for (int i = 0; i < given.Length; i++)
+        {
+            given[i].Prompt(executor.Context.Tokenize($"Story {i}. Once upon"), pipeline);
+            plain[i].Prompt($"Story {i}. Once upon");
+        }
+
+        await executor.Infer(TestContext.Current.CancellationToken);
+        foreach (int i in (int[])[1, 2, 0])
+        {
+            Assert.Equal(plain[i].Sample(other), given[i].Sample(pipeline));
+        }
+
+        Assert.NotEqual(LLamaToken.InvalidToken, lone.Sample(greedy));
+    }
+
+    [Fact]
+    public async Task A_random_number_is_not_used_twice()
+    {
+        using BatchedExecutor executor = Create();
+        using Conversation conversation = executor.Create();
+        using Conversation other = executor.Create();
+        using var pipeline = new DefaultSamplingPipeline { Seed = 1 };
+        conversation.Prompt(executor.Context.Tokenize("Once upon"), pipeline);
+        other.Prompt("Once upon");
+        await executor.Infer(TestContext.Current.CancellationToken);
+        other.Sample(pipeline);
+        Assert.Contains("give each conversation its own", Assert.Throws<InvalidOperationException>(() => conversation.Sample(pipeline)).Message);
+    }
+
     [Fact]
     public async Task Settings_that_the_engine_refuses_fail_their_conversation_alone()
     {

@@ -1,11 +1,15 @@
 #include "gguf/reader.h"
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
+#include "base/mapped_file.h"
 #include "llama_kivi.h"
 
 namespace lk {
@@ -42,6 +46,36 @@ void GgufFile::set(const lk_metadata_override& o) {
         entry_index_.emplace(set_.emplace_back(entry.key), entries_.size());
         entries_.push_back(std::move(entry));
     }
+}
+
+void GgufFile::release_file() {
+    std::vector<uint8_t> copy(bytes_, bytes_ + data_offset_);
+    const auto moved = [&](const uint8_t* p) {
+        const auto at = reinterpret_cast<uintptr_t>(p) - reinterpret_cast<uintptr_t>(bytes_);
+        return p != nullptr && at < data_offset_ ? copy.data() + at : p;  // set_ is elsewhere
+    };
+    const auto view = [&](std::string_view s) {
+        return std::string_view(reinterpret_cast<const char*>(moved(reinterpret_cast<const uint8_t*>(s.data()))),
+                                s.size());
+    };
+    const auto rekey = [&](std::unordered_map<std::string_view, size_t>& index) {
+        std::unordered_map<std::string_view, size_t> other;
+        for (const auto& [key, at] : index) {
+            other.emplace(view(key), at);
+        }
+        index = std::move(other);
+    };
+    rekey(entry_index_);
+    rekey(tensor_index_);
+    for (Entry& entry : entries_) {
+        entry.data = moved(entry.data);
+        for (std::string_view& s : entry.strings) {
+            s = view(s);
+        }
+    }
+    metadata_ = std::move(copy);  // does not move the bytes
+    bytes_ = metadata_.data();
+    const MappedFile unmapped = std::move(mapping_);
 }
 
 const GgufEntry* GgufFile::find(std::string_view key) const {

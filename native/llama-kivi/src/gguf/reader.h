@@ -65,6 +65,9 @@ public:
     // Replaces an entry, or adds one. Throws LK_INVALID_ARGUMENT.
     void set(const lk_metadata_override& override);
 
+    // Copies the metadata to memory and unmaps the file, which may then change. tensor_data() is invalid afterwards.
+    void release_file();
+
     const std::string& name() const { return name_; }
     uint32_t version() const { return version_; }
     uint32_t alignment() const { return alignment_; }
@@ -101,7 +104,8 @@ private:
     uint32_t u32_at(const Entry& entry, uint64_t index) const;
     [[noreturn]] void fail_type(const Entry& entry, const char* expected) const;
 
-    MappedFile mapping_;  // empty if the caller owns the bytes
+    MappedFile mapping_;             // empty if the caller owns the bytes
+    std::vector<uint8_t> metadata_;  // [data_offset_] after release_file()
     const uint8_t* bytes_ = nullptr;
     uint64_t size_ = 0;
     std::string name_;
@@ -110,7 +114,7 @@ private:
     uint64_t data_offset_ = 0;
     std::vector<Entry> entries_;
     std::vector<TensorInfo> tensors_;
-    // The keys are views of the file's bytes or of set_, so growing vectors do not invalidate them.
+    // The keys are views of bytes_ or of set_, so growing vectors do not invalidate them.
     std::unordered_map<std::string_view, size_t> entry_index_;
     std::unordered_map<std::string_view, size_t> tensor_index_;
     std::deque<std::string> set_;  // keys and values stored by set()

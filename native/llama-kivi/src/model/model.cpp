@@ -30,7 +30,7 @@ std::function<bool(float)> part_of(const std::function<bool(float)>& progress, f
     return [=](float fraction) { return progress(from + fraction * (to - from)); };
 }
 
-std::shared_ptr<const GgufFile> open_file(const std::string& path, std::span<const lk_metadata_override> overrides) {
+std::shared_ptr<GgufFile> open_file(const std::string& path, std::span<const lk_metadata_override> overrides) {
     std::unique_ptr<GgufFile> file = GgufFile::open(path);
     for (const lk_metadata_override& o : overrides) {
         file->set(o);
@@ -67,7 +67,8 @@ std::shared_ptr<const Model> Model::load_whole(const std::string& path, bool use
                                                const std::function<bool(float)>& progress,
                                                std::span<const lk_metadata_override> overrides) {
     auto model = std::make_shared<Model>();
-    model->file = open_file(path, overrides);
+    const std::shared_ptr<GgufFile> file = open_file(path, overrides);
+    model->file = file;
     model->config = ModelConfig::read(*model->file);
     model->weight_bytes = total_weight_bytes(*model->file);
     const ModelConfig& c = model->config;
@@ -107,6 +108,9 @@ std::shared_ptr<const Model> Model::load_whole(const std::string& path, bool use
     model->weight_type = loader.dominant_type();
     if (model->placement.uses_device()) {
         model->device = open_device(device_weights(*model), part_of(progress, read, 1));
+    }
+    if (!use_mmap) {
+        file->release_file();
     }
     return model;
 }

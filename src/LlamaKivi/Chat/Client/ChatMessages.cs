@@ -143,7 +143,8 @@ internal static class ChatMessages
     {
         if (message.Contents.FirstOrDefault(content => !canGive(content)) is { } content)
         {
-            throw new NotSupportedException($"{content.GetType().Name} in a message of role '{message.Role}' is not supported; supported: {supported}.");
+            throw ErrorOption.Mark(
+                new NotSupportedException($"{content.GetType().Name} in a message of role '{message.Role}' is not supported; supported: {supported}."), ErrorOption.Messages);
         }
     }
 }

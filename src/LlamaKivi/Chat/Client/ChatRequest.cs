@@ -211,6 +211,11 @@ internal sealed class ChatRequest
             throw Refused(nameof(options.Tools), $"has '{foreign.Name}', a {foreign.GetType().Name}; only functions are supported");
         }
 
+        if ((options.Tools ?? []).GroupBy(tool => tool.Name, StringComparer.Ordinal).FirstOrDefault(group => group.Count() > 1) is { Key: var name })
+        {
+            throw Refused(nameof(options.Tools), $"has several tools named '{name}'; give each its own name");
+        }
+
         var given = new ToolSet((options.Tools ?? []).Cast<AIFunctionDeclaration>());
         switch (options.ToolMode)
         {
