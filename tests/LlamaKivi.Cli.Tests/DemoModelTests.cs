@@ -11,16 +11,16 @@ public sealed class DemoModelTests : IDisposable
     {
         string program = Path.Combine(_folder, "program");
         string cache = Path.Combine(_folder, "packages");
-        Assert.Null(DemoModel.Find(program, cache));
+        Assert.Null(DemoModel.Find(program, () => cache));
 
         string old = Write(cache, "llamakivi.demomodel", "0.1.0", "models", "kivi-demo-llama-37m-q4_k_m.gguf");
         File.SetLastWriteTimeUtc(old, DateTime.UnixEpoch);
         Directory.CreateDirectory(Path.Combine(cache, "llamakivi.demomodel", "0.3.0"));
         string newest = Write(cache, "llamakivi.demomodel", "0.2.0", "models", "kivi-demo-llama-37m-q4_k_m.gguf");
-        Assert.Equal(newest, DemoModel.Find(program, cache));
+        Assert.Equal(newest, DemoModel.Find(program, () => cache));
 
         string beside = Write(program, "models", "kivi-demo-llama-37m-q4_k_m.gguf");
-        Assert.Equal(beside, DemoModel.Find(program, cache));
+        Assert.Equal(beside, DemoModel.Find(program, () => cache));
     }
 
     [Fact]

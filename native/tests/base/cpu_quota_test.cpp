@@ -110,6 +110,13 @@ TEST_F(CpuQuota, OfAMountAnywhere) {
     EXPECT_EQ(quota(), 5);
 }
 
+TEST_F(CpuQuota, OfPathsWithSpacesAndBackslashes) {
+    write("proc/self/cgroup", "2:cpu:/a group\\9/batch\n");
+    mount_first_version("/a\\040group\\1349", "/control\\040groups");
+    write_first_version("control groups/batch", "300000");
+    EXPECT_EQ(quota(), 3);
+}
+
 TEST_F(CpuQuota, DamagedFilesAreNoQuota) {
     write("proc/self/cgroup", "no colon\n0::/\n");
     mount_unified();

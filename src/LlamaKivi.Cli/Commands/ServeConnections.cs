@@ -7,11 +7,11 @@ using Microsoft.Extensions.Hosting;
 
 namespace LlamaKivi.Cli;
 
-/// <summary>Closes the connections on which no request is in progress when the server stops. Kestrel waits for those that have sent a part of a request's head.</summary>
+/// <summary>Closes the connections without a request in progress when the server stops. Kestrel waits for those that have sent a part of a request's head, or not all of a body that was refused.</summary>
 internal sealed class ServeConnections : IHostedLifecycleService, IDisposable
 {
-    // Kestrel closes idle connections by itself. Until then the end of an answer may be under way.
-    private static readonly TimeSpan Grace = TimeSpan.FromSeconds(1);
+    // Closing drops what is not sent yet. Kestrel reads the rest of a refused body for as long.
+    private static readonly TimeSpan Grace = TimeSpan.FromSeconds(5);
 
     private readonly ConcurrentDictionary<string, Tracked> _connections = new(StringComparer.Ordinal);
     private readonly CancellationTokenSource _stopped = new();
@@ -38,6 +38,7 @@ internal sealed class ServeConnections : IHostedLifecycleService, IDisposable
             Interlocked.Increment(ref connection.Requests);
             http.Response.OnCompleted(() =>
             {
+                Volatile.Write(ref connection.Since, Environment.TickCount64);
                 Interlocked.Decrement(ref connection.Requests);
                 return Task.CompletedTask;
             });
@@ -67,12 +68,12 @@ internal sealed class ServeConnections : IHostedLifecycleService, IDisposable
 
     private async Task CloseAsync()
     {
-        using var timer = new PeriodicTimer(Grace);
+        using var timer = new PeriodicTimer(TimeSpan.FromSeconds(1));
         while (await WaitAsync(timer).ConfigureAwait(false))
         {
             foreach (Tracked connection in _connections.Values)
             {
-                if (Volatile.Read(ref connection.Requests) == 0)
+                if (Volatile.Read(ref connection.Requests) == 0 && Environment.TickCount64 - Volatile.Read(ref connection.Since) >= Grace.TotalMilliseconds)
                 {
                     connection.Context.Abort(new ConnectionAbortedException("The server stops, and the connection has sent no whole request."));
                 }
@@ -94,7 +95,8 @@ internal sealed class ServeConnections : IHostedLifecycleService, IDisposable
 
     private sealed class Tracked(ConnectionContext context)
     {
-        public int Requests;
+        public int Requests;  // in progress
+        public long Since = Environment.TickCount64;  // when the last one ended, or the connection began
 
         public ConnectionContext Context => context;
     }

@@ -22,7 +22,7 @@ internal sealed class CommonOptions
 
     public Option<bool> Fit { get; } = new("--fit") { Description = "Choose layers on the GPU (unless -ngl is 0 or more), the context size and the number of sequences that fit in memory, and report them" };
 
-    public Option<int?> Threads { get; } = NumberOptions.Whole("--threads", "-t", "Threads (default: one per processor)", 1, 1024);
+    public Option<int?> Threads { get; } = NumberOptions.Whole("--threads", "-t", "Threads (default: one per processor that the process may use)", 1, 1024);
 
     public Option<bool> BatchInvariant { get; } = new("--batch-invariant") { Description = "Make the GPU, like the CPU, compute the same bits whatever else is in the batch and however a text is divided into calls; slower" };
 

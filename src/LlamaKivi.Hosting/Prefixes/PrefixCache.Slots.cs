@@ -27,10 +27,14 @@ internal sealed partial class PrefixCache
     /// <exception cref="ContextOverflowException">The sequence is longer than entries may be.</exception>
     public void Restore(int[] tokens, string key, byte[] state)
     {
-        if (!IsEnabled || tokens.Length > MostTokens)
+        if (!IsEnabled)
         {
-            throw new ContextOverflowException(
-                $"The conversation has {tokens.Length} tokens; the prefix cache keeps at most {(IsEnabled ? MostTokens : 0)}. Raise ContextSize, or, in an app, PrefixCache:MaxShare; PrefixCache:Enabled must be true.");
+            throw new ContextOverflowException("The prefix cache is off, so no conversation can be restored. Set PrefixCache:Enabled, and PrefixCache:MaxEntries above 0.");
+        }
+
+        if (tokens.Length > MostTokens)
+        {
+            throw new ContextOverflowException($"The conversation has {tokens.Length} tokens; the prefix cache keeps at most {MostTokens}. Raise ContextSize or PrefixCache:MaxShare.");
         }
 
         using var data = new Conversation.SequenceData(state);

@@ -277,7 +277,7 @@ internal sealed partial class PrefixCache : IDisposable
     [LoggerMessage(11, LogLevel.Warning, "A prefix of {Tokens} tokens was not kept: {Reason}")]
     private partial void LogNotKept(int tokens, string reason);
 
-    [LoggerMessage(12, LogLevel.Warning, "Prefixes are dropped, because '{Folder}' cannot be written: {Reason} The next warning is after one that could be.")]
+    [LoggerMessage(12, LogLevel.Warning, "'{Folder}' cannot be written, so prefixes that leave memory are lost; later failures are not logged until a write succeeds: {Reason}")]
     private partial void LogNotWritten(string folder, string reason);
 
     [LoggerMessage(14, LogLevel.Warning, "A prefix of {Tokens} tokens was not continued; the request decodes it again.")]

@@ -43,10 +43,14 @@ internal static class SamplingFields
         {
             string path = JsonFields.Shortened(fields.Path(pair.Name));
             int length = JsonFields.Text(pair.Value, path).Length;
-            if (pair.Name.Length > MostKeyCharacters || length > MostValueCharacters)
+            if (pair.Name.Length > MostKeyCharacters)
             {
-                throw ApiException.Bad(
-                    path, $"{path} has {pair.Name.Length} characters, and its value {length}; a key may have {MostKeyCharacters} and a value {MostValueCharacters}.", "invalid_value");
+                throw ApiException.Bad(path, $"A key of metadata has {pair.Name.Length} characters; at most {MostKeyCharacters} are allowed.", "invalid_value");
+            }
+
+            if (length > MostValueCharacters)
+            {
+                throw ApiException.Bad(path, $"{path} has {length} characters; at most {MostValueCharacters} are allowed.", "invalid_value");
             }
         }
 

@@ -79,8 +79,8 @@ internal sealed class ApiException(int status, string message, string? param = n
     public static string LoadReason(string path, Exception error)
     {
         string file = Path.GetFileName(path);
-        string reason = error.Message.Split(" (Parameter '")[0].ReplaceLineEndings(" ").Replace(path, file, StringComparison.Ordinal);
-        return OperatorWords.Of(reason.Contains(file, StringComparison.Ordinal) ? reason : $"{file}: {reason}");
+        string reason = OperatorWords.Of(error.Message.Split(" (Parameter '")[0].ReplaceLineEndings(" ")).Replace(path, file, StringComparison.Ordinal);
+        return reason.Contains(file, StringComparison.Ordinal) ? reason : $"{file}: {reason}";
     }
 
     /// <summary>A text is longer than the cache or the context.</summary>

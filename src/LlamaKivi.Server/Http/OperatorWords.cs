@@ -11,7 +11,6 @@ internal static partial class OperatorWords
         ["SeqMax"] = "--parallel",
         ["BatchSize"] = "--batch-size",
         ["MaxWaiting"] = "--queue",
-        ["MaxLoaded"] = "--models-max",
         ["Threads"] = "--threads",
         ["GpuLayerCount"] = "--gpu-layers",
         ["KvCache.TypeK"] = "--kv-cache",

@@ -150,6 +150,9 @@ public sealed partial class Conversation : IDisposable
         return true;
     }
 
+    /// <summary>Returns a taken token that the pipeline did not commit.</summary>
+    internal void PutBack(ISamplingPipeline sampler, LLamaToken token) => (_sampled, _sampler) = ((int)token, sampler);
+
     /// <summary>Logits of the next token, [vocabulary size], which this conversation may change. Valid until the next <see cref="BatchedExecutor.Infer"/>.</summary>
     /// <inheritdoc cref="GetSampleIndex"/>
     public Span<float> Sample(int offset = 0)

@@ -15,8 +15,16 @@ public static partial class ConversationExtensions
         using PipelineGuard.Entry entry = PipelineGuard.Of(sampler) is { } guard ? guard.EnterToSample(sampler) : default;
         if (offset == 0 && conversation.TryTakeSampled(sampler, out LLamaToken token))
         {
-            ((BaseSamplingPipeline)sampler).Commit(token);
-            return token;
+            try
+            {
+                ((BaseSamplingPipeline)sampler).Commit(token);
+                return token;
+            }
+            catch
+            {
+                conversation.PutBack(sampler, token);
+                throw;
+            }
         }
 
         bool mayChange = sampler.GetType() != typeof(DefaultSamplingPipeline) && sampler.GetType() != typeof(GreedySamplingPipeline);

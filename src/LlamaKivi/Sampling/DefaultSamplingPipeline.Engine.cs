@@ -60,7 +60,7 @@ public partial class DefaultSamplingPipeline
             if (_random != _described)
             {
                 throw new InvalidOperationException(
-                    $"This {GetType().Name} has sampled other tokens since Infer sampled one for this conversation, so both would use the same random number: give each conversation its own.");
+                    $"This {GetType().Name} has sampled other tokens, or got another Seed, since Infer sampled one for this conversation, whose random number is thus no longer the next: give each conversation its own pipeline.");
             }
 
             _random.NextDouble();

@@ -19,9 +19,9 @@ public sealed class PrefixMarkTests : IDisposable
     [InlineData("kivi3")]
     public async Task One_sequence_serves_all_prompts_with_its_system_message(string type)
     {
-        InferenceEngineOptions options = Options(type) with { PrefixCache = new() { MaxEntries = 1, HostBytes = 0 } };
+        InferenceEngineOptions options = Options(type) with { PrefixCache = Engines.Prefixes with { MaxEntries = 1, HostBytes = 0 } };
         using InferenceEngine engine = await Engines.StartAsync(options);
-        using InferenceEngine without = await Engines.StartAsync(options with { PrefixCache = new() { Enabled = false } });
+        using InferenceEngine without = await Engines.StartAsync(options with { PrefixCache = Engines.Prefixes with { Enabled = false } });
         int end = await EndTokenAsync(engine);
         for (int i = 0; i < 4; i++)
         {
@@ -41,9 +41,9 @@ public sealed class PrefixMarkTests : IDisposable
     [InlineData("kivi4", 0)]
     public async Task Prompts_continue_where_they_leave_another(string type, int second)
     {
-        InferenceEngineOptions options = Options(type) with { PrefixCache = new() { MaxEntries = 1, HostBytes = 0 } };
+        InferenceEngineOptions options = Options(type) with { PrefixCache = Engines.Prefixes with { MaxEntries = 1, HostBytes = 0 } };
         using InferenceEngine engine = await Engines.StartAsync(options);
-        using InferenceEngine without = await Engines.StartAsync(options with { PrefixCache = new() { Enabled = false } });
+        using InferenceEngine without = await Engines.StartAsync(options with { PrefixCache = Engines.Prefixes with { Enabled = false } });
         foreach ((int seed, int expected) in ((int, int)[])[(1, 0), (2, second), (3, 300), (4, 300)])
         {
             int[] prompt = [.. Text(300, 0), .. Text(200, seed)];
@@ -58,9 +58,9 @@ public sealed class PrefixMarkTests : IDisposable
     [InlineData("kivi2")]
     public async Task Prompts_continue_a_request_that_runs(string type)
     {
-        InferenceEngineOptions options = Options(type) with { PrefixCache = new() { MaxEntries = 1, HostBytes = 0 } };
+        InferenceEngineOptions options = Options(type) with { PrefixCache = Engines.Prefixes with { MaxEntries = 1, HostBytes = 0 } };
         using InferenceEngine engine = await Engines.StartAsync(options);
-        using InferenceEngine without = await Engines.StartAsync(options with { PrefixCache = new() { Enabled = false } });
+        using InferenceEngine without = await Engines.StartAsync(options with { PrefixCache = Engines.Prefixes with { Enabled = false } });
         int end = await EndTokenAsync(engine);
         using var stop = new CancellationTokenSource();
         int[] system = [.. Text(System - 1, 1), end];
@@ -80,7 +80,7 @@ public sealed class PrefixMarkTests : IDisposable
     [InlineData("kivi2", true)]
     public async Task Marks_outlive_the_sequence_in_host_memory_and_on_the_disk(string type, bool restart)
     {
-        InferenceEngineOptions options = Options(type) with { PrefixCache = new() { MaxEntries = 1, DiskPath = restart ? _folder : null } };
+        InferenceEngineOptions options = Options(type) with { PrefixCache = Engines.Prefixes with { MaxEntries = 1, DiskPath = restart ? _folder : null } };
         InferenceEngine engine = await Engines.StartAsync(options);
         int end = await EndTokenAsync(engine);
         int[] Prompt(int seed) => [.. Text(System - 1, 1), end, .. Text(40, seed)];
@@ -100,7 +100,7 @@ public sealed class PrefixMarkTests : IDisposable
         {
             (List<float[]> logits, int cached) = await RunAsync(engine, Prompt(3));
             Assert.Equal(System, cached);
-            using InferenceEngine without = await Engines.StartAsync(options with { PrefixCache = new() { Enabled = false } });
+            using InferenceEngine without = await Engines.StartAsync(options with { PrefixCache = Engines.Prefixes with { Enabled = false } });
             Assert.Equal((await RunAsync(without, Prompt(3))).Logits, logits);
             await engine.StopAsync(CancellationToken.None);
         }
@@ -111,10 +111,10 @@ public sealed class PrefixMarkTests : IDisposable
     [InlineData("kivi4")]
     public async Task Marks_outlive_a_preemption(string type)
     {
-        InferenceEngineOptions options = Options(type) with { ContextSize = 1024, PrefixCache = new() { MaxEntries = 1 } };
+        InferenceEngineOptions options = Options(type) with { ContextSize = 1024, PrefixCache = Engines.Prefixes with { MaxEntries = 1 } };
         using var watch = new StepWatch();
         using InferenceEngine engine = await watch.StartAsync(options);
-        using InferenceEngine without = await Engines.StartAsync(options with { PrefixCache = new() { Enabled = false } });
+        using InferenceEngine without = await Engines.StartAsync(options with { PrefixCache = Engines.Prefixes with { Enabled = false } });
         int end = await EndTokenAsync(engine);
         int[] Prompt(int seed) => [.. Text(System - 1, 1), end, .. Text(40, seed)];
         static InferenceParams Long(int tokens) => new() { MaxTokens = tokens, SamplingPipeline = new LogitsRecorder() };

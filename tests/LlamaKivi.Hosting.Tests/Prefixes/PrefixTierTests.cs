@@ -30,7 +30,7 @@ public sealed class PrefixTierTests : IDisposable
 
         (string again, int cached) = await RunAsync(options, Prompt + text + " and");
         Assert.True(cached > 10, $"{cached} tokens came from the disk.");
-        (string fresh, _) = await RunAsync(options with { PrefixCache = new() { Enabled = false } }, Prompt + text + " and");
+        (string fresh, _) = await RunAsync(options with { PrefixCache = Engines.Prefixes with { Enabled = false } }, Prompt + text + " and");
         Assert.Equal(fresh, again);
     }
 
@@ -56,7 +56,7 @@ public sealed class PrefixTierTests : IDisposable
             InferenceStream stream = engine.InferAsync(Prompt + " twelve", Engines.Greedy(6));
             string text = await stream.TextAsync();
             Assert.Equal(0, stream.CachedTokens);
-            (string fresh, _) = await RunAsync(WithDisk() with { PrefixCache = new() { Enabled = false } }, Prompt + " twelve");
+            (string fresh, _) = await RunAsync(WithDisk() with { PrefixCache = Engines.Prefixes with { Enabled = false } }, Prompt + " twelve");
             Assert.Equal(fresh, text);
             await engine.StopAsync(CancellationToken.None);
         }
@@ -87,7 +87,7 @@ public sealed class PrefixTierTests : IDisposable
         (string again, int cached) = await RunAsync(other, Prompt + text + " and");
         Assert.Equal(0, cached);
         Assert.All(files, file => Assert.True(File.Exists(file), "A file of other settings stays for them."));
-        (string fresh, _) = await RunAsync(other with { PrefixCache = new() { Enabled = false } }, Prompt + text + " and");
+        (string fresh, _) = await RunAsync(other with { PrefixCache = Engines.Prefixes with { Enabled = false } }, Prompt + text + " and");
         Assert.Equal(fresh, again);
     }
 
@@ -96,7 +96,7 @@ public sealed class PrefixTierTests : IDisposable
     {
         await RunAsync(WithDisk(), Prompt);
         long one = Directory.GetFiles(_folder).Max(file => new FileInfo(file).Length);
-        InferenceEngineOptions small = WithDisk() with { PrefixCache = new() { DiskPath = _folder, DiskBytes = 2 * one, HostBytes = 0 } };
+        InferenceEngineOptions small = WithDisk() with { PrefixCache = Engines.Prefixes with { DiskPath = _folder, DiskBytes = 2 * one, HostBytes = 0 } };
         for (int i = 0; i < 4; i++)
         {
             await RunAsync(small, $"{i} {Prompt}");
@@ -125,14 +125,14 @@ public sealed class PrefixTierTests : IDisposable
         }
 
         (_, string message, Exception? error) = Assert.Single(log.Lines, line => line.Level == Microsoft.Extensions.Logging.LogLevel.Warning);
-        Assert.Contains($"'{_folder}' cannot be written: ", message, StringComparison.Ordinal);
+        Assert.Contains($"'{_folder}' cannot be written, ", message, StringComparison.Ordinal);
         Assert.Null(error);
     }
 
     [Fact]
     public async Task Isolated_prefixes_are_shared_by_requests_of_one_key()
     {
-        using InferenceEngine engine = await Engines.StartAsync(Engines.Options() with { PrefixCache = new() { Isolation = true } });
+        using InferenceEngine engine = await Engines.StartAsync(Engines.Options() with { PrefixCache = Engines.Prefixes with { Isolation = true } });
         async Task<int> CachedAsync(string? key)
         {
             InferenceStream stream = engine.InferAsync(Prompt + " twelve", Engines.Greedy(2) with { PrefixKey = key });
@@ -156,21 +156,21 @@ public sealed class PrefixTierTests : IDisposable
     [Fact]
     public async Task Prefixes_leave_for_host_memory_within_its_budget()
     {
-        using InferenceEngine engine = await Engines.StartAsync(Engines.Options() with { PrefixCache = new() { MaxEntries = 1 } });
+        using InferenceEngine engine = await Engines.StartAsync(Engines.Options() with { PrefixCache = Engines.Prefixes with { MaxEntries = 1 } });
         await engine.InferAsync(Prompt, Engines.Greedy(1)).TextAsync();
         await engine.InferAsync("red green blue yellow black white", Engines.Greedy(1)).TextAsync();
         InferenceStream back = engine.InferAsync(Prompt + " twelve", Engines.Greedy(1));
         await back.TextAsync();
         Assert.True(back.CachedTokens > 5, "The prefix was in host memory.");
 
-        using InferenceEngine none = await Engines.StartAsync(Engines.Options() with { PrefixCache = new() { MaxEntries = 0 } });
+        using InferenceEngine none = await Engines.StartAsync(Engines.Options() with { PrefixCache = Engines.Prefixes with { MaxEntries = 0 } });
         await none.InferAsync(Prompt, Engines.Greedy(1)).TextAsync();
         InferenceStream again = none.InferAsync(Prompt + " twelve", Engines.Greedy(1));
         await again.TextAsync();
         Assert.Equal(0, again.CachedTokens);
     }
 
-    private InferenceEngineOptions WithDisk() => Engines.Options() with { PrefixCache = new() { DiskPath = _folder } };
+    private InferenceEngineOptions WithDisk() => Engines.Options() with { PrefixCache = Engines.Prefixes with { DiskPath = _folder } };
 
     private static async Task<(string Text, int Cached)> RunAsync(InferenceEngineOptions options, string prompt)
     {

@@ -48,6 +48,7 @@ public sealed class ErrorFieldTests(SharedServer shared) : IClassFixture<SharedS
 
     [Theory]
     [InlineData("/v1/chat/completions", Messages)]
+    [InlineData("/v1/completions", """{"prompt":"a","max_tokens":1,""")]
     [InlineData("/v1/responses", Input)]
     public async Task Metadata_has_limits(string path, string request)
     {

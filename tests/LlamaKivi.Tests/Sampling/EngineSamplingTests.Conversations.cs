@@ -145,7 +145,10 @@ public sealed partial class EngineSamplingTests
         other.Prompt("Once upon");
         await executor.Infer(TestContext.Current.CancellationToken);
         other.Sample(pipeline);
-        Assert.Contains("give each conversation its own", Assert.Throws<InvalidOperationException>(() => conversation.Sample(pipeline)).Message);
+        for (int attempt = 0; attempt < 2; attempt++)
+        {
+            Assert.Contains("give each conversation its own", Assert.Throws<InvalidOperationException>(() => conversation.Sample(pipeline)).Message);
+        }
     }
 
     [Fact]

@@ -16,7 +16,7 @@ constexpr int kMostProcessors = 1 << 16;
 // Where the groups of a hierarchy with the cpu controller are.
 struct Mount {
     bool unified;       // v2
-    std::string group;  // that the mount shows
+    std::string group;  // at the root of the mount
     std::string folder;
 };
 
@@ -56,6 +56,18 @@ bool names_cpu(const std::string& options) {
     return false;
 }
 
+// Decodes what mountinfo writes as a backslash and three octal digits: spaces and backslashes of paths.
+std::string unescaped(const std::string& text) {
+    std::string out;
+    for (size_t i = 0; i < text.size(); ++i) {
+        const bool escaped =
+            text[i] == '\\' && i + 3 < text.size() && text.find_first_not_of("01234567", i + 1) > i + 3;
+        out += escaped ? static_cast<char>(std::stoi(text.substr(i + 1, 3), nullptr, 8)) : text[i];
+        i += escaped ? 3 : 0;
+    }
+    return out;
+}
+
 std::vector<Mount> mounts(const std::string& root) {
     std::vector<Mount> found;
     std::ifstream lines(root + "/proc/self/mountinfo");
@@ -71,7 +83,7 @@ std::vector<Mount> mounts(const std::string& root) {
         }
         words >> type >> word >> options;
         if (type == "cgroup2" || (type == "cgroup" && names_cpu(options))) {
-            found.push_back({type == "cgroup2", group, root + folder});
+            found.push_back({type == "cgroup2", unescaped(group), root + unescaped(folder)});
         }
     }
     return found;

@@ -83,7 +83,7 @@ void unpack_q4(const uint8_t* qs, int8_t* q) {
     unpack<16, 4>(qs, 4, q + 16);
 }
 
-constexpr std::array<uint32_t, 32> kBits = [] {
+constexpr std::array<uint32_t, 32> kBitMasks = [] {
     std::array<uint32_t, 32> bits{};
     for (int i = 0; i < 32; ++i) {
         bits[i] = 1u << i;
@@ -97,7 +97,7 @@ void unpack_q5(const uint8_t* qh, const uint8_t* qs, int8_t* q) {
     uint32_t high;
     std::memcpy(&high, qh, sizeof high);
     for (int j = 0; j < 32; ++j) {
-        q[j] = static_cast<int8_t>(q[j] | ((high & kBits[j]) != 0 ? 16 : 0));
+        q[j] = static_cast<int8_t>(q[j] | ((high & kBitMasks[j]) != 0 ? 16 : 0));
     }
 }
 

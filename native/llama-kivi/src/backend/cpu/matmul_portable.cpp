@@ -1,5 +1,5 @@
 // Portable matmuls. A weight row is dequantized to floats once for a tile of tokens, and activations once for a tile of
-// rows; what is left are dot products of floats, which compilers vectorize. A result's order of sums depends on the
+// rows; what is left is dot products of floats, which compilers vectorize. A result's order of sums depends on the
 // row's length alone.
 #include <algorithm>
 #include <cstddef>
@@ -15,7 +15,7 @@ namespace lk::cpu::portable {
 
 namespace {
 
-constexpr int kTileTokens = 16;  // that share a dequantized weight row
+constexpr int kTileTokens = 16;  // per dequantized weight row
 constexpr int kDotTokens = 4;    // that share loads of weights: as many as the registers hold
 constexpr int kChains = 2;       // vectors of sums per token
 constexpr int64_t kStep = kChains * kFloats;
