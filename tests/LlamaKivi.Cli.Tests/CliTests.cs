@@ -360,11 +360,11 @@ public sealed class CliTests : IDisposable
         Assert.Contains(reason, part.Error, StringComparison.Ordinal);
     }
 
-    // The limit of the managed heap counts as the memory of the machine, which uses more.
+    // The limit of the managed heap, 128 MiB in hexadecimal, counts as the memory of the machine, which uses more.
     [Fact]
     public async Task A_model_that_fits_nowhere_is_diagnosed()
     {
-        (string, string) noMemory = ("DOTNET_GCHeapHardLimit", "0x8000000");
+        (string, string) noMemory = ("DOTNET_GCHeapHardLimit", "8000000");
         CommandLine.Result text = await CommandLine.RunAsync("llama-kivi", "", ["doctor", "-m", CommandLine.Model, "-ngl", "0"], noMemory);
         Assert.Equal(1, text.ExitCode);
         Assert.Contains("CPU      ", text.Out, StringComparison.Ordinal);
