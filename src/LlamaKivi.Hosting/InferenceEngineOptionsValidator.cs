@@ -113,7 +113,7 @@ internal sealed class InferenceEngineOptionsValidator(string? name, string? sect
         }
         catch (ArgumentException e)
         {
-            return e.Message.Split(" (Parameter '")[0].Replace($"{nameof(options.KvCache)}.", $"{nameof(options.KvCache)}:", StringComparison.Ordinal);
+            return ErrorText.Of(e).Replace($"{nameof(options.KvCache)}.", $"{nameof(options.KvCache)}:", StringComparison.Ordinal);
         }
     }
 

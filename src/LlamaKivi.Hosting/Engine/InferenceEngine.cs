@@ -257,8 +257,8 @@ public sealed partial class InferenceEngine : BackgroundService
         if (!stopped)
         {
             // The message says all that an operator needs, unless the error is unexpected.
-            bool isExpected = error is RuntimeError or IOException or UnauthorizedAccessException or ArgumentException;
-            LogLoadFailed(_options.ModelPath, isExpected ? error.Message.Split(" (Parameter '")[0] : error.GetType().Name, isExpected ? null : error);
+            bool isExpected = IsLoadError(error);
+            LogLoadFailed(_options.ModelPath, isExpected ? ErrorText.Of(error) : error.GetType().Name, isExpected ? null : error);
         }
 
         _loaded.TrySetException(stopped ? Stopping() : error);
@@ -266,6 +266,9 @@ public sealed partial class InferenceEngine : BackgroundService
     }
 
     internal static EngineBusyException Stopping() => new("The engine is stopping. Send the request to another instance, or after the restart.", null);
+
+    /// <summary>Whether an error is about the model's file, the options or memory; any other is a fault of the program.</summary>
+    internal static bool IsLoadError(Exception error) => error is RuntimeError or IOException or UnauthorizedAccessException or ArgumentException;
 
     [LoggerMessage(1, LogLevel.Information, "{Model} is ready: {ContextSize} tokens of cache, {Sequences} sequences.")]
     private partial void LogReady(string model, uint contextSize, uint sequences);

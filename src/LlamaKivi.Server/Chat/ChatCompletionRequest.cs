@@ -20,7 +20,7 @@ internal sealed record ChatCompletionRequest(ChatCall Call, bool Stream, bool In
     {
         body.Accept("model");
         body.Accept(Harmless);
-        SamplingFields.Metadata(body);
+        RequestMetadata.Read(body);
         var options = new SamplingChatOptions();
         SamplingFields.Read(body, options, model.Weights.Tokenizer.VocabularySize);
         options.StopSequences = SamplingFields.Stops(body, "stop");

@@ -53,7 +53,7 @@ internal sealed record ResponsesRequest(ChatCall Call, bool Stream, ResponseView
             Instructions = options.Instructions,
             MaxOutputTokens = limit,
             MaxToolCalls = body.Whole("max_tool_calls", 1, int.MaxValue),  // of tools that run in the server: it has none
-            Metadata = SamplingFields.Metadata(body) ?? JsonElement.Parse("{}"),
+            Metadata = RequestMetadata.Read(body) ?? JsonElement.Parse("{}"),
             ParallelToolCalls = options.AllowMultipleToolCalls ?? true,
             PromptCacheKey = body.Text("prompt_cache_key"),
             Reasoning = reasoning,

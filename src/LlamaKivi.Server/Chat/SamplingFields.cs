@@ -7,10 +7,6 @@ namespace LlamaKivi.Server;
 /// <summary>Reads the sampling fields that several APIs share.</summary>
 internal static class SamplingFields
 {
-    private const int MostPairs = 16;
-    private const int MostKeyCharacters = 64;
-    private const int MostValueCharacters = 512;
-
     /// <summary>Reads temperature, top_p, top_k, min_p, penalties, logit_bias and seed.</summary>
     public static void Read(JsonFields body, SamplingChatOptions options, int vocabularySize)
     {
@@ -23,38 +19,6 @@ internal static class SamplingFields
         options.RepeatPenalty = body.Number("repeat_penalty", 0.01, 100);
         options.Seed = Seed(body);
         options.LogitBias = Bias(body, vocabularySize);
-    }
-
-    /// <summary>Reads <c>metadata</c>, which answers repeat, with OpenAI's limits; null: absent.</summary>
-    public static JsonElement? Metadata(JsonFields body)
-    {
-        if (body.Object("metadata") is not { Element: var metadata } fields)
-        {
-            return null;
-        }
-
-        int count = metadata.GetPropertyCount();
-        if (count > MostPairs)
-        {
-            throw ApiException.Bad("metadata", $"metadata has {count} pairs; at most {MostPairs} are allowed.", "invalid_value");
-        }
-
-        foreach (JsonProperty pair in metadata.EnumerateObject())
-        {
-            string path = JsonFields.Shortened(fields.Path(pair.Name));
-            int length = JsonFields.Text(pair.Value, path).Length;
-            if (pair.Name.Length > MostKeyCharacters)
-            {
-                throw ApiException.Bad(path, $"A key of metadata has {pair.Name.Length} characters; at most {MostKeyCharacters} are allowed.", "invalid_value");
-            }
-
-            if (length > MostValueCharacters)
-            {
-                throw ApiException.Bad(path, $"{path} has {length} characters; at most {MostValueCharacters} are allowed.", "invalid_value");
-            }
-        }
-
-        return metadata;
     }
 
     /// <summary>Reads stop strings.</summary>

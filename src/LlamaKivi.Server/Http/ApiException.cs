@@ -79,7 +79,7 @@ internal sealed class ApiException(int status, string message, string? param = n
     public static string LoadReason(string path, Exception error)
     {
         string file = Path.GetFileName(path);
-        string reason = OperatorWords.Of(error.Message.Split(" (Parameter '")[0].ReplaceLineEndings(" ")).Replace(path, file, StringComparison.Ordinal);
+        string reason = OperatorWords.Of(ErrorText.Of(error).ReplaceLineEndings(" ")).Replace(path, file, StringComparison.Ordinal);
         return reason.Contains(file, StringComparison.Ordinal) ? reason : $"{file}: {reason}";
     }
 
@@ -104,7 +104,7 @@ internal sealed class ApiException(int status, string message, string? param = n
             field, $"{field} has tool calls, tool results or thoughts where the model's chat template takes text alone. Remove them, or use a model with a template that has tools."),
         NotSupportedException when ErrorOption.Of(error) is { } option && OptionField.Of(option, field, shape) is { } named =>
             Bad(named, error.Message.Replace($"{nameof(ChatOptions)}.{option}", named, StringComparison.Ordinal)),
-        NotSupportedException or ArgumentException => Bad(null, error.Message.Split(" (Parameter '")[0]),
+        NotSupportedException or ArgumentException => Bad(null, ErrorText.Of(error)),
         BadHttpRequestException { StatusCode: StatusCodes.Status413PayloadTooLarge } => new(StatusCodes.Status413PayloadTooLarge, "The request body is too large.", code: "request_too_large"),
         BadHttpRequestException bad => new(bad.StatusCode, bad.Message),
         OutOfMemoryException => new(StatusCodes.Status503ServiceUnavailable, "The server has not enough memory for the request. Send a smaller one, or retry later.", code: "out_of_memory"),

@@ -107,9 +107,9 @@ internal sealed partial class FolderModels
             using GgufFile file = GgufFile.Open(path);
             return MemoryFit.Needed(file, options);
         }
-        catch (Exception e) when (e is RuntimeError or IOException or UnauthorizedAccessException or ArgumentException)
+        catch (Exception e) when (InferenceEngine.IsLoadError(e))
         {
-            LogNotReadable(path, e.Message.Split(" (Parameter '")[0]);
+            LogNotReadable(path, ErrorText.Of(e));
             RecordFailure(path, version, e);
             throw ApiException.LoadFailed(path, e);
         }

@@ -165,7 +165,7 @@ internal sealed class CompletionRequest
     public static CompletionRequest Read(JsonFields body, LlamaKiviServerOptions server, ServedModel model)
     {
         body.Accept("model", "user", "store", "cache_prompt", "prompt_cache_key");
-        SamplingFields.Metadata(body);
+        RequestMetadata.Read(body);
         int vocabulary = model.Weights.Tokenizer.VocabularySize;
         int choices = (int)(body.Whole("n", 1, server.MaxChoices) ?? 1);
         bool stream = body.Flag("stream") ?? false;

@@ -154,7 +154,7 @@ public abstract partial class StatefulExecutorBase : ILLamaExecutor
             }
             catch (ArgumentException e)
             {
-                throw new StateLoadException(e.Message.Split(" (Parameter '")[0]);  // the file, not an argument, has the wrong type
+                throw new StateLoadException(ErrorText.Of(e));  // the file, not an argument, has the wrong type
             }
         });
     }

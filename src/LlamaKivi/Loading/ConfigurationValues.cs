@@ -51,7 +51,7 @@ internal static partial class ConfigurationValues
         }
         catch (ArgumentException e)
         {
-            throw new InvalidOperationException($"'{section.Path}': {e.Message.Split(" (Parameter '")[0]}", e);
+            throw new InvalidOperationException($"'{section.Path}': {ErrorText.Of(e)}", e);
         }
     }
 
@@ -85,7 +85,7 @@ internal static partial class ConfigurationValues
         }
         catch (ArgumentException e)
         {
-            string message = CacheSetting().Replace(e.Message.Split(" (Parameter '")[0], match => $"'{section.Path}:{match.Groups["name"].Value}'");
+            string message = CacheSetting().Replace(ErrorText.Of(e), match => $"'{section.Path}:{match.Groups["name"].Value}'");
             throw new InvalidOperationException(message, e);
         }
 
