@@ -51,6 +51,8 @@ case_of prefill-2048 12 400 --synthetic llama3-8b --kv-cache kivi2 -npp 2048 -nt
 # All sequences are equally long, so they flush in the same steps: one step in 32. A short generation at the mean length
 # of 160+338 replaces the whole one.
 case_of b1600-r32 40 3500 "${decode[@]}" --kv-residual 32 -npp 320 -ntg 48 -npl 1600
+case_of b1100 30 2500 "${decode[@]}" -npp 320 -ntg 48 -npl 1100
+case_of b256-invariant 16 1200 "${decode[@]}" --batch-invariant -npp 160 -ntg 128 -npl 256
 case_of prefill-131072 65 3000 --synthetic llama3-8b --kv-cache kivi2 -npp 131072 -ntg 1 -npl 1
 
 if [ "${#profiles[@]}" -gt 0 ]; then

@@ -29,6 +29,10 @@ struct Kind {
     __host__ __device__ constexpr int value_words() const { return head_size * value_bits / 2; }  // of 16 tokens
     __host__ __device__ constexpr int value_stride() const { return value_words() + 8; }  // avoids bank conflicts
     __host__ __device__ constexpr int key_code_bytes() const { return kv::kPageTokens * code_rows() * bits / 8; }
+    // The last step reads code rows after the last one, and multiplies them by zeros.
+    __host__ __device__ constexpr int step_code_bytes() const {
+        return kv::kPageTokens * (head_size + refined_rows()) * bits / 8;
+    }
     __host__ __device__ constexpr int value_code_bytes() const { return kv::kPageTokens * head_size * value_bits / 8; }
     // Tokens whose probabilities are in shared memory at a time. A page of 4-bit codes leaves no room for more in a
     // third of a multiprocessor's shared memory.
@@ -42,13 +46,13 @@ struct Kind {
 
 // Byte offsets in a warp's shared memory. Only the sizes of the scales depend on the recipe; they come last.
 struct Layout {
-    int value_codes;  // after the codes of keys: blocks of 16 tokens, padded to value_stride()
+    int value_codes;  // after the code rows of all steps: blocks of 16 tokens, padded to value_stride()
     int prob;         // half [rows, prob_row()]
     int refined;      // uint8 [4 groups, refined rows]: scales of the refined channels, then their zero points
     int key_scales;   // with zero points; the scales of values follow
 
     __host__ __device__ constexpr explicit Layout(Kind kind)
-        : value_codes(kind.key_code_bytes()),
+        : value_codes(kind.step_code_bytes()),
           prob(value_codes + 8 * kind.value_stride() * 4),
           refined(prob + kRows * kind.prob_row() * 2),
           key_scales(refined + 2 * kTiles * kind.refined_rows()) {}
