@@ -3,7 +3,9 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <span>
+#include <string_view>
 
 #include "backend/cuda/device/cublas.h"
 #include "base/error.h"
@@ -33,6 +35,20 @@ int count_devices() {
 
 constexpr int kLeastCapability = 80;
 
+// LLAMA_KIVI_CUDA_WGMMA=0 runs the kernels of other GPUs, for comparisons.
+bool runs_wgmma(const cudaDeviceProp& properties) {
+#ifdef LK_CUDA_WGMMA
+    const char* const text = std::getenv("LLAMA_KIVI_CUDA_WGMMA");
+    const std::string_view wanted = text != nullptr ? text : "1";
+    LK_CHECK(wanted == "0" || wanted == "1", LK_INVALID_ARGUMENT, "LLAMA_KIVI_CUDA_WGMMA is '%s'; set it to 0 or 1",
+             text);
+    return wanted == "1" && properties.major == 9 && properties.minor == 0;
+#else
+    static_cast<void>(properties);
+    return false;
+#endif
+}
+
 }  // namespace
 
 CudaDevice::CudaDevice(const lk_plugin_weights& weights, lk_plugin_progress progress, void* user_data) {
@@ -44,7 +60,8 @@ CudaDevice::CudaDevice(const lk_plugin_weights& weights, lk_plugin_progress prog
              "the GPU cannot be used: %s has compute capability %d.%d; 8.0 or later is needed", properties.name,
              properties.major, properties.minor);
     cublas_library();  // before the weights are copied
-    processors_ = {properties.multiProcessorCount, static_cast<int>(properties.sharedMemPerBlockOptin)};
+    processors_ = {properties.multiProcessorCount, static_cast<int>(properties.sharedMemPerBlockOptin),
+                   runs_wgmma(properties)};
     keep_freed_memory();
 
     const std::span<const lk_plugin_bytes> parts(weights.data, weights.n_data);

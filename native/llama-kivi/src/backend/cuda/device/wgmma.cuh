@@ -1,0 +1,105 @@
+// Warpgroup multiplication (wgmma) of compute capability 9.0: four warps multiply 64 rows at once, asynchronously. Only
+// for files *_wgmma.cu, which are compiled for sm_90a alone. PTX ISA 8.0, "Asynchronous Warpgroup Level Matrix
+// Instructions".
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+namespace lk::cuda {
+
+// Halves in a row of an operand in shared memory: 128 bytes. Eight rows are 1,024 bytes, aligned to 1,024. The 16-byte
+// piece p of row r lies at piece p ^ r % 8 (128-byte swizzle).
+constexpr int kPanelHalves = 64;
+constexpr int kPanelRowBytes = 2 * kPanelHalves;
+
+// Descriptor of a K-major operand: a row is 64 consecutive elements of the inner dimension. For elements from 16 i on,
+// `shared` is 32 i bytes further.
+__device__ inline uint64_t panel_operand(const void* shared) {
+    constexpr uint64_t kSwizzle128 = uint64_t{1} << 62;
+    constexpr uint64_t kEightRows = uint64_t{8 * kPanelRowBytes / 16} << 32;
+    constexpr uint64_t kUnused = uint64_t{1} << 16;
+    const auto address = static_cast<uint64_t>(__cvta_generic_to_shared(shared));
+    return (address & 0x3ffff) >> 4 | kUnused | kEightRows | kSwizzle128;
+}
+
+// Orders the thread's writes to shared memory, copies included once they are awaited, before a multiplication that
+// reads them. A barrier must follow.
+__device__ inline void fence_operands() {
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+// Orders the warp's accesses to registers before the multiplications that follow.
+__device__ inline void warpgroup_begin() {
+    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+
+// Ends a group of multiplications.
+__device__ inline void warpgroup_commit() {
+    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+
+// Waits for all groups of multiplications but the last kPending.
+template <int kPending>
+__device__ inline void warpgroup_wait() {
+    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+}
+
+// Keeps the compiler from moving registers that a multiplication may still read or write.
+template <int kCount>
+__device__ inline void hold(float (&d)[kCount][4]) {
+#pragma unroll
+    for (int t = 0; t < kCount; ++t) {
+        asm volatile("" : "+f"(d[t][0]), "+f"(d[t][1]), "+f"(d[t][2]), "+f"(d[t][3])::"memory");
+    }
+}
+
+#define LK_SUMS(t) "+f"(d[t][0]), "+f"(d[t][1]), "+f"(d[t][2]), "+f"(d[t][3])
+#define LK_SUMS_4(t) LK_SUMS(t), LK_SUMS(t + 1), LK_SUMS(t + 2), LK_SUMS(t + 3)
+
+// d[64 x 8 kTiles] += a[64 x 16] b[16 x 8 kTiles] of halves. Warp w of the group has rows 16 w + g and 16 w + g + 8
+// (see mma.cuh, also for a and each d[t]); b: panel_operand of one row per column of d.
+__device__ inline void multiply_group(float (&d)[1][4], unsigned a0, unsigned a1, unsigned a2, unsigned a3,
+                                      uint64_t b) {
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16 "
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, %8, 1, 1, 1, 0;"
+        : LK_SUMS(0)
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b));
+}
+
+__device__ inline void multiply_group(float (&d)[2][4], unsigned a0, unsigned a1, unsigned a2, unsigned a3,
+                                      uint64_t b) {
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n16k16.f32.f16.f16 "
+        "{%0, %1, %2, %3, %4, %5, %6, %7}, {%8, %9, %10, %11}, %12, 1, 1, 1, 0;"
+        : LK_SUMS(0), LK_SUMS(1)
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b));
+}
+
+__device__ inline void multiply_group(float (&d)[4][4], unsigned a0, unsigned a1, unsigned a2, unsigned a3,
+                                      uint64_t b) {
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n32k16.f32.f16.f16 "
+        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
+        "{%16, %17, %18, %19}, %20, 1, 1, 1, 0;"
+        : LK_SUMS_4(0)
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b));
+}
+
+__device__ inline void multiply_group(float (&d)[8][4], unsigned a0, unsigned a1, unsigned a2, unsigned a3,
+                                      uint64_t b) {
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 "
+        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, "
+        "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+        "{%32, %33, %34, %35}, %36, 1, 1, 1, 0;"
+        : LK_SUMS_4(0), LK_SUMS_4(4)
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b));
+}
+
+#undef LK_SUMS_4
+#undef LK_SUMS
+
+}  // namespace lk::cuda
