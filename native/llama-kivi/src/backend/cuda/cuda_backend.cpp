@@ -95,7 +95,7 @@ public:
             add_result(p.y, n * p.w->n_rows, add_place([w = p.w] { fail_product(*w); }));
         }
         while (!products.empty()) {
-            const MatmulLaunch launch = next_launch(products, n, device_.processors().shared_bytes, batch_invariant_);
+            const MatmulLaunch launch = next_launch(products, n, device_.processors(), batch_invariant_);
             matmul_.run(launch.kernel, products.first(launch.count), input);
             products = products.subspan(launch.count);
         }
@@ -228,11 +228,23 @@ private:
         const Tensor& first = *products[0].w;
         const int n_cols = static_cast<int>(first.n_cols);
         const Rows rows = there(host_rows);
-        MatmulInput input{n, n_cols, rows.x, {}, nullptr, {}};
+        MatmulInput input{n, n_cols, rows.x, {}, nullptr, nullptr, {}};
         if (n > 1 || batch_invariant_) {
-            reserve(half_x_, static_cast<size_t>(n) * n_cols);
-            make_halves(rows, n, n_cols, half_x_.data(), watch_rows(host_rows, &first), stream_);
-            input.halves = half_x_.data();
+            const auto takes_lanes = [&](const Product& p) {
+                const Processors& processors = device_.processors();
+                return takes_lane_halves(select_matmul(p.w->type, n_cols, n, processors, batch_invariant_));
+            };
+            const auto make = [&](auto make_rows, Buffer<uint16_t>& to) {
+                reserve(to, static_cast<size_t>(n) * n_cols);
+                make_rows(rows, n, n_cols, to.data(), watch_rows(host_rows, &first), stream_);
+                return to.data();
+            };
+            if (std::any_of(products.begin(), products.end(), takes_lanes)) {
+                input.lane_halves = make(make_lane_halves, lane_x_);
+            }
+            if (!std::all_of(products.begin(), products.end(), takes_lanes)) {
+                input.halves = make(make_halves, half_x_);
+            }
             return input;
         }
         const auto takes = [&](bool codes) {
@@ -274,6 +286,7 @@ private:
     // Scratch of an operation.
     Buffer<int32_t> tokens_;
     Buffer<uint16_t> half_x_;
+    Buffer<uint16_t> lane_x_;
     Buffer<float> made_;    // an evaluated lazy row
     Buffer<int8_t> codes_;  // a row in 8 bits
     Buffer<float2> code_blocks_;

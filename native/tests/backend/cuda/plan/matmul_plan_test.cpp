@@ -16,7 +16,7 @@ constexpr Processors kH200{132, 232448};
 constexpr int kAllTokens[] = {1, 2, 7, 8, 9, 16, 17, 32, 33, 64, 65, 300};
 
 MatmulKernel select(WeightType type, int n) {
-    return select_matmul(type, 4096, n, kH200.shared_bytes, false);
+    return select_matmul(type, 4096, n, kH200, false);
 }
 
 TEST(MatmulPlan, KernelsByTypeAndTokens) {
@@ -28,7 +28,7 @@ TEST(MatmulPlan, KernelsByTypeAndTokens) {
                            type == WeightType::Q5_K || type == WeightType::Q6_K;
         const bool streams = codes || type == WeightType::F16 || type == WeightType::BF16;
         EXPECT_EQ(takes_codes(type), codes);
-        EXPECT_EQ(select_matmul(type, 4096, 1, 99 << 10, false),
+        EXPECT_EQ(select_matmul(type, 4096, 1, Processors{132, 99 << 10}, false),
                   codes ? MatmulKernel::vector_codes : MatmulKernel::vector)
             << "the ring does not fit";
         for (const int n : kAllTokens) {
@@ -42,6 +42,23 @@ TEST(MatmulPlan, KernelsByTypeAndTokens) {
     }
 }
 
+// With wgmma, quantized weights stay in tiles up to more tokens.
+TEST(MatmulPlan, TilesWithWgmma) {
+    const Processors processors{132, 232448, true};
+    for (const WeightType type : test::kWeightTypes) {
+        SCOPED_TRACE(weight_type_traits(type)->name);
+        for (const int n : {1, 2, 8, 9, 64, 65, 256, 257, 2048}) {
+            SCOPED_TRACE(n);
+            const MatmulKernel without = select(type, n);
+            const bool in_tiles = without == MatmulKernel::tiles || (!is_float(type) && n > 64 && n <= 256);
+            EXPECT_EQ(select_matmul(type, 4096, n, processors, false), in_tiles ? MatmulKernel::tiles_wgmma : without);
+            const MatmulKernel invariant = select_matmul(type, 4096, n, processors, true);
+            EXPECT_EQ(invariant == MatmulKernel::tiles_wgmma, !is_float(type)) << "one kernel for every n";
+            EXPECT_EQ(takes_lane_halves(invariant), !is_float(type));
+        }
+    }
+}
+
 // Tiles need three stages in shared memory. An H200 has room for every type; smaller GPUs use cuBLAS for some.
 TEST(MatmulPlan, TilesNeedSharedMemory) {
     for (const WeightType type : test::kWeightTypes) {
@@ -50,8 +67,8 @@ TEST(MatmulPlan, TilesNeedSharedMemory) {
         }
         for (const int n : {16, 32, 64}) {
             const int stage = TileStep::of(type).stage_bytes(column_tiles(n));
-            EXPECT_EQ(select_matmul(type, 4096, n, 3 * stage, false), MatmulKernel::tiles);
-            EXPECT_EQ(select_matmul(type, 4096, n, 3 * stage - 1, false), MatmulKernel::halves);
+            EXPECT_EQ(select_matmul(type, 4096, n, Processors{132, 3 * stage}, false), MatmulKernel::tiles);
+            EXPECT_EQ(select_matmul(type, 4096, n, Processors{132, 3 * stage - 1}, false), MatmulKernel::halves);
         }
     }
 }
@@ -80,9 +97,9 @@ TEST(MatmulPlan, UnknownWeightsFail) {
     const auto unknown = static_cast<WeightType>(23);
     test::expect_error(LK_UNSUPPORTED, {"matmul", "type 23", "4096", "7 tokens"}, [&] { select(unknown, 7); });
     test::expect_error(LK_UNSUPPORTED, {"matmul", "F16", "4100", "1 tokens"},
-                       [] { select_matmul(WeightType::F16, 4100, 1, kH200.shared_bytes, false); });
+                       [] { select_matmul(WeightType::F16, 4100, 1, kH200, false); });
     test::expect_error(LK_UNSUPPORTED, {"matmul", "Q4_K", "384", "300 tokens"},
-                       [] { select_matmul(WeightType::Q4_K, 384, 300, kH200.shared_bytes, false); });
+                       [] { select_matmul(WeightType::Q4_K, 384, 300, kH200, false); });
     test::expect_error(LK_INTERNAL_ERROR, {"matmul in tiles", "F32"},
                        [] { fail_weights("matmul in tiles", WeightType::F32); });
     test::expect_error(LK_INTERNAL_ERROR, {"rows", "form 9", "3 rows of 64"}, [] { fail_form(9, 3, 64); });
@@ -112,7 +129,7 @@ TEST(MatmulPlan, LaunchesTakeNeighboursOfOneType) {
     const auto counts = [&](int n) {
         std::vector<size_t> out;
         for (std::span<const Product> rest = products; !rest.empty();) {
-            const MatmulLaunch launch = next_launch(rest, n, kH200.shared_bytes, false);
+            const MatmulLaunch launch = next_launch(rest, n, kH200, false);
             EXPECT_EQ(launch.kernel, select(rest[0].w->type, n));
             out.push_back(launch.count);
             rest = rest.subspan(launch.count);
@@ -129,10 +146,11 @@ TEST(MatmulPlan, InvariantKernelsSumInOneOrder) {
     for (const WeightType type : test::kWeightTypes) {
         for (const int shared_bytes : {kH200.shared_bytes, 100 << 10, 48 << 10}) {
             SCOPED_TRACE(format("%s, %d bytes", weight_type_traits(type)->name, shared_bytes));
-            const bool tiles = select_matmul(type, 4096, 300, shared_bytes, true) == MatmulKernel::tiles;
+            const bool tiles =
+                select_matmul(type, 4096, 300, Processors{132, shared_bytes}, true) == MatmulKernel::tiles;
             EXPECT_EQ(tiles, !is_float(type) && tile_columns(type, shared_bytes) > 0);
             for (const int n : kAllTokens) {
-                const MatmulKernel kernel = select_matmul(type, 4096, n, shared_bytes, true);
+                const MatmulKernel kernel = select_matmul(type, 4096, n, Processors{132, shared_bytes}, true);
                 const bool few = n <= OrderedPlan::kFewColumns;
                 EXPECT_EQ(kernel == MatmulKernel::tiles, tiles);
                 EXPECT_TRUE(tiles || kernel == MatmulKernel::ordered || (kernel == MatmulKernel::ordered_few && few));

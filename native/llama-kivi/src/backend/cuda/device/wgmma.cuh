@@ -14,15 +14,25 @@ namespace lk::cuda {
 constexpr int kPanelHalves = 64;
 constexpr int kPanelRowBytes = 2 * kPanelHalves;
 
-// Descriptor of a K-major operand: a row is 64 consecutive elements of the inner dimension. For elements from 16 i on,
-// `shared` is 32 i bytes further.
-__device__ inline uint64_t panel_operand(const void* shared) {
-    constexpr uint64_t kSwizzle128 = uint64_t{1} << 62;
-    constexpr uint64_t kEightRows = uint64_t{8 * kPanelRowBytes / 16} << 32;
-    constexpr uint64_t kUnused = uint64_t{1} << 16;
-    const auto address = static_cast<uint64_t>(__cvta_generic_to_shared(shared));
-    return (address & 0x3ffff) >> 4 | kUnused | kEightRows | kSwizzle128;
-}
+// Descriptor of a K-major operand: a row is 64 consecutive elements of the inner dimension.
+class PanelOperand {
+public:
+    __device__ explicit PanelOperand(const void* shared) {
+        constexpr unsigned kUnused = 1u << 16;
+        low_ = (static_cast<unsigned>(__cvta_generic_to_shared(shared)) & 0x3ffff) >> 4 | kUnused;
+    }
+
+    // The elements from kFirst on, a multiple of 16.
+    template <int kFirst>
+    __device__ uint64_t from() const {
+        constexpr unsigned kSwizzle128 = 1u << 30;
+        constexpr unsigned kEightRows = 8 * kPanelRowBytes / 16;
+        return static_cast<uint64_t>(kSwizzle128 | kEightRows) << 32 | (low_ + 2 * kFirst / 16);
+    }
+
+private:
+    unsigned low_;
+};
 
 // Orders the thread's writes to shared memory, copies included once they are awaited, before a multiplication that
 // reads them. A barrier must follow.
@@ -59,7 +69,7 @@ __device__ inline void hold(float (&d)[kCount][4]) {
 #define LK_SUMS_4(t) LK_SUMS(t), LK_SUMS(t + 1), LK_SUMS(t + 2), LK_SUMS(t + 3)
 
 // d[64 x 8 kTiles] += a[64 x 16] b[16 x 8 kTiles] of halves. Warp w of the group has rows 16 w + g and 16 w + g + 8
-// (see mma.cuh, also for a and each d[t]); b: panel_operand of one row per column of d.
+// (see mma.cuh, also for a and each d[t]); b: a PanelOperand with one row per column of d.
 __device__ inline void multiply_group(float (&d)[1][4], unsigned a0, unsigned a1, unsigned a2, unsigned a3,
                                       uint64_t b) {
     asm volatile(

@@ -22,6 +22,8 @@ void embed(WeightType type, const uint8_t* table, size_t row_bytes, const int32_
 // Evaluates rows into out[n, dim]; dim is a multiple of 4.
 void make_floats(const Rows& rows, int n, int dim, float* out, const RowsWatch& watch, Stream& stream);
 void make_halves(const Rows& rows, int n, int dim, uint16_t* out, const RowsWatch& watch, Stream& stream);
+// The same in the order of ToLaneHalves; dim is a multiple of 32.
+void make_lane_halves(const Rows& rows, int n, int dim, uint16_t* out, const RowsWatch& watch, Stream& stream);
 // Quantizes one row to 8 bits: codes[dim], and per block of 32 its scale and the sum of its dequantized values. dim is
 // a multiple of 32.
 void make_codes(const Rows& rows, int dim, int8_t* codes, float2* blocks, const RowsWatch& watch, Stream& stream);

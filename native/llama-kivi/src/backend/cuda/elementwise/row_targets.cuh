@@ -37,6 +37,22 @@ struct ToHalves {
     }
 };
 
+// Halves in the order in which lanes of tile_wgmma.cu have weights: a lane has eight consecutive elements of every 32,
+// and a multiplication takes its elements 2 j, 2 j + 1, 2 j + 8 and 2 j + 9 of 16. So of the 32, element
+// 8 j + 4 m + 2 h + e is at 16 m + 8 h + 2 j + e.
+struct ToLaneHalves {
+    uint16_t* out;
+
+    __device__ static bool fits(float4 v) { return ToHalves::fits(v); }
+
+    __device__ void operator()(int64_t i, float4 v) const {
+        const int in_block = static_cast<int>(i) % 32;
+        auto* const to = reinterpret_cast<unsigned*>(out + (i - in_block) + in_block % 8 * 4 + in_block / 8 * 2);
+        to[0] = pack(v.x, v.y);
+        to[4] = pack(v.z, v.w);
+    }
+};
+
 // Eight neighbouring threads share a block of 32.
 struct ToCodes {
     int8_t* codes;

@@ -138,6 +138,10 @@ void make_halves(const Rows& rows, int n, int dim, uint16_t* out, const RowsWatc
     make_rows(rows, n, dim, ToHalves{out}, watch, stream);
 }
 
+void make_lane_halves(const Rows& rows, int n, int dim, uint16_t* out, const RowsWatch& watch, Stream& stream) {
+    make_rows(rows, n, dim, ToLaneHalves{out}, watch, stream);
+}
+
 void make_codes(const Rows& rows, int dim, int8_t* codes, float2* blocks, const RowsWatch& watch, Stream& stream) {
     make_rows(rows, 1, dim, ToCodes{codes, blocks}, watch, stream);
 }

@@ -29,6 +29,9 @@ void multiply_few(WeightType type, FewProducts products, size_t row_bytes, int n
 // sums[plan.n_sums()], and counts[plan.n_tiles], which must be zero and is zero again afterwards.
 void multiply_tiles(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x, int n,
                     const TilePlan& plan, float* sums, int* counts, Stream& stream);
+// The same for Processors::wgmma, with x as make_lane_halves stores it.
+void multiply_tiles_wgmma(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x, int n,
+                          const TilePlan& plan, float* sums, int* counts, Stream& stream);
 // GEMM: y = x[n, n_cols] W^T for every matrix, weights and x in halves. The order of summing does not depend on n.
 // Scratch: sums[plan.n_sums()].
 void multiply_ordered(const OrderedPlan& plan, OrderedProducts products, int n_cols, const uint16_t* x, int n,

@@ -36,7 +36,8 @@ void MatmulQueue::run(MatmulKernel kernel, std::span<const Product> products, co
     case MatmulKernel::ordered_few:
         return multiply_ordered_few(first.type, few, first.row_bytes, input.n_cols, input.halves, input.n, stream_);
     case MatmulKernel::tiles:
-        return run_tiles(first.type, few, first.row_bytes, input);
+    case MatmulKernel::tiles_wgmma:
+        return run_tiles(kernel, first.type, few, first.row_bytes, input);
     case MatmulKernel::ordered:
         if (first.type == WeightType::F16) {
             OrderedProducts ordered{few, {}, true};
@@ -51,16 +52,22 @@ void MatmulQueue::run(MatmulKernel kernel, std::span<const Product> products, co
 }
 
 // The plan does not depend on the number of tokens, so the order of summing does not either.
-void MatmulQueue::run_tiles(WeightType type, FewProducts products, size_t row_bytes, const MatmulInput& input) {
+void MatmulQueue::run_tiles(MatmulKernel kernel, WeightType type, FewProducts products, size_t row_bytes,
+                            const MatmulInput& input) {
+#ifdef LK_CUDA_WGMMA
+    const auto multiply = kernel == MatmulKernel::tiles_wgmma ? multiply_tiles_wgmma : multiply_tiles;
+#else
+    const auto multiply = multiply_tiles;
+#endif
+    const uint16_t* const x = takes_lane_halves(kernel) ? input.lane_halves : input.halves;
     const int most = invariant_ ? tile_columns(type, processors_.shared_bytes) : kTileColumns;
     for (int column = 0; column < input.n; column += most) {
         const int n = std::min(most, input.n - column);
         const TilePlan plan = plan_tiles(type, products, input.n_cols, n, processors_);
         stream_.grow(tile_sums_, plan.n_sums());
         stream_.grow(tile_counts_, plan.n_tiles);
-        multiply_tiles(type, products, row_bytes, input.n_cols,
-                       input.halves + static_cast<size_t>(column) * input.n_cols, n, plan, tile_sums_.data(),
-                       tile_counts_.data(), stream_);
+        multiply(type, products, row_bytes, input.n_cols, x + static_cast<size_t>(column) * input.n_cols, n, plan,
+                 tile_sums_.data(), tile_counts_.data(), stream_);
         for (int i = 0; i < products.count; ++i) {
             products.y[i] += static_cast<size_t>(n) * products.n_rows[i];
         }

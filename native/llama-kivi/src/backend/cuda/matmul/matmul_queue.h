@@ -18,10 +18,11 @@ namespace lk::cuda {
 struct MatmulInput {
     int n;
     int n_cols;
-    const float* x;          // one token, weight types without takes_codes; all if `codes` is null
-    VectorCodes codes;       // one token, weight types with takes_codes
-    const uint16_t* halves;  // the other kernels
-    RowsWatch watch;         // of x, if `codes` is null
+    const float* x;               // one token, weight types without takes_codes; all if `codes` is null
+    VectorCodes codes;            // one token, weight types with takes_codes
+    const uint16_t* halves;       // the other kernels
+    const uint16_t* lane_halves;  // kernels with takes_lane_halves
+    RowsWatch watch;              // of x, if `codes` is null
 };
 
 class MatmulQueue {
@@ -34,7 +35,8 @@ public:
     void run(MatmulKernel kernel, std::span<const Product> products, const MatmulInput& input);
 
 private:
-    void run_tiles(WeightType type, FewProducts products, size_t row_bytes, const MatmulInput& input);
+    void run_tiles(MatmulKernel kernel, WeightType type, FewProducts products, size_t row_bytes,
+                   const MatmulInput& input);
     void run_ordered(OrderedProducts products, const MatmulInput& input);
     void multiply_halves(MatmulKernel kernel, const Product& product, const MatmulInput& input);
 

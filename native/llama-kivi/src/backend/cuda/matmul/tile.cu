@@ -8,7 +8,6 @@
 #include "backend/cuda/device/queue.h"
 #include "backend/cuda/matmul/raise_shared.cuh"
 #include "backend/cuda/matmul/tile_stages.cuh"
-#include "backend/cuda/plan/weight_dispatch.h"
 
 namespace lk::cuda {
 
@@ -45,7 +44,7 @@ __device__ __forceinline__ void multiply_tiles_of_chunk(const Block& own, const 
 
 // kTiles: tiles of 8 tokens.
 template <WeightType kType, int kTiles>
-__global__ void __launch_bounds__(TileWarps<kTiles>::kThreads, 1)
+__global__ void __launch_bounds__(TileWarps<kTiles, false>::kThreads, 1)
     multiply_tiles_kernel(const __grid_constant__ TileWork a) {
     using Block = TileBlock<kType, kTiles>;
     constexpr int kStageBytes = Block::kStageBytes;
@@ -75,24 +74,7 @@ __global__ void __launch_bounds__(TileWarps<kTiles>::kThreads, 1)
     Place fetched = place;
     TileSource source = own.source(fetched);
     for (int s = 0; s < plan.n_stages - 1; ++s) {
-        uint8_t* const to = shared + s * kStageBytes;
-        const bool wanted = begin + s < end;
-        const bool partial = wanted && own.is_partial(fetched);
-        const TileCopies copies = own.copies(source, to, wanted && !partial);
-        own.template copy_weights<0, 1>(copies);
-        if (partial) {
-            own.copy_partial_weights(fetched, to);
-        }
-        // Weights are constant, so the first step's need not wait for the preceding kernel. Those of later steps wait:
-        // copies finish in order, and the first step's tokens would come after all of them.
-        if (s == 0) {
-            after_previous();
-        }
-        own.template copy_columns<0, 1>(copies);
-        if (partial) {
-            own.copy_partial_columns(fetched, to);
-        }
-        copy_commit();
+        own.prefetch(source, fetched, shared + s * kStageBytes, begin + s < end, s == 0);
         own.advance(fetched, source);
     }
 
@@ -158,31 +140,13 @@ __global__ void __launch_bounds__(TileWarps<kTiles>::kThreads, 1)
 
 void multiply_tiles(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x, int n,
                     const TilePlan& plan, float* sums, int* counts, Stream& stream) {
-    count_blocks(products, TilePlan::kRows);
-    const TileWork work{products, row_bytes, x, sums, counts, plan, n_cols, n};
-    dispatch("matmul in tiles", type, [&](auto t) {
-        constexpr WeightType kType = decltype(t)::value;
-        if constexpr (is_float(kType)) {
-            fail_weights("matmul in tiles", type);
-        } else {
-            const auto call = [&](auto tiles) {
-                constexpr auto* kKernel = multiply_tiles_kernel<kType, decltype(tiles)::value>;
-                static const bool raised = raise_shared_bytes(kKernel);
-                static_cast<void>(raised);
-                queue(kKernel, dim3(plan.shares.n_blocks), TileWarps<decltype(tiles)::value>::kThreads,
-                      plan.shared_bytes, stream, work);
-            };
-            switch (column_tiles(n)) {
-            case 1:
-                return call(std::integral_constant<int, 1>{});
-            case 2:
-                return call(std::integral_constant<int, 2>{});
-            case 4:
-                return call(std::integral_constant<int, 4>{});
-            default:
-                return call(std::integral_constant<int, 8>{});
-            }
-        }
+    const TileWork work = tile_work(products, row_bytes, x, n, n_cols, plan, sums, counts);
+    dispatch_tiles(type, n, [&](auto t, auto tiles) {
+        constexpr auto* kKernel = multiply_tiles_kernel<decltype(t)::value, decltype(tiles)::value>;
+        static const bool raised = raise_shared_bytes(kKernel);
+        static_cast<void>(raised);
+        queue(kKernel, dim3(plan.shares.n_blocks), TileWarps<decltype(tiles)::value, false>::kThreads,
+              plan.shared_bytes, stream, work);
     });
 }
 

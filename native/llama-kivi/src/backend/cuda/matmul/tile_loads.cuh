@@ -2,6 +2,7 @@
 #pragma once
 
 #include "backend/cuda/device/copy_async.cuh"
+#include "backend/cuda/device/queue.h"
 #include "backend/cuda/matmul/tile_work.cuh"
 
 namespace lk::cuda {
@@ -26,22 +27,25 @@ struct TileCopies {
     int tokens;  // from the first one on
 };
 
-template <WeightType kType, int kTiles>
+// kWgmma: tokens are in panels, as wgmma reads them; otherwise in rows of a step.
+template <WeightType kType, int kTiles, bool kWgmma>
 struct TileLoads {
     using S = Step<kType>;
-    static constexpr int kThreads = TileWarps<kTiles>::kThreads;
+    static constexpr int kThreads = TileWarps<kTiles, kWgmma>::kThreads;
     static constexpr int kRows = TilePlan::kRows;
     static constexpr int kColumns = 8 * kTiles;
     static constexpr int kStageBytes = S::kStep.stage_bytes(kTiles);
     static constexpr int kMostStages = tile_stages(kType, kColumns, TilePlan::kMostSharedBytes);
     // Rows of super blocks end with a step: what is copied after their end is not decoded.
     static constexpr bool kWholeSteps = block_elements(kType) == kStepElements;
+    static constexpr int kPanelBytes = 128;  // of a token: 64 elements
     // Lanes that copy a row, one piece each, and rows copied at once; the same for tokens.
     static constexpr int kRowLanes = S::kPieces <= 8 ? 8 : S::kPieces <= 16 ? 16 : 32;
     static constexpr int kRowsAtOnce = kThreads / kRowLanes;
     static constexpr int kColumnLanes = kStepElements / 8;
     static constexpr int kColumnsAtOnce = kThreads / kColumnLanes;
     static constexpr int kRowCopies = kRows / kRowsAtOnce;
+    static constexpr int kTokenBytes = kWgmma ? kPanelBytes : S::kColumnBytes;  // to the next token
     static constexpr int kColumnCopies = kColumns < kColumnsAtOnce ? 1 : kColumns / kColumnsAtOnce;
     static_assert(kRowsAtOnce % 8 == 0);  // the rows of a thread have the same alignment, as blocks have even sizes
 
@@ -117,9 +121,30 @@ struct TileLoads {
     __device__ __forceinline__ void copy_columns(const TileCopies& c) const {
 #pragma unroll
         for (int k = kPart * kColumnCopies / kParts; k < (kPart + 1) * kColumnCopies / kParts; ++k) {
-            copy_async_if(k * kColumnsAtOnce < c.tokens, c.columns_to + k * kColumnsAtOnce * S::kColumnBytes,
+            copy_async_if(k * kColumnsAtOnce < c.tokens, c.columns_to + k * kColumnsAtOnce * kTokenBytes,
                           c.columns + static_cast<int64_t>(k * kColumnsAtOnce) * a.n_cols);
         }
+    }
+
+    // Starts the copies of a unit before the first multiplication; none if not `wanted`. Weights are constant, so those
+    // of the first unit need not wait for the preceding kernel. Those of later units wait: copies finish in order, and
+    // the first unit's tokens would come after all of them.
+    __device__ __forceinline__ void prefetch(const TileSource& from, const Place& at, uint8_t* stage, bool wanted,
+                                             bool is_first) const {
+        const bool partial = wanted && is_partial(at);
+        const TileCopies c = copies(from, stage, wanted && !partial);
+        copy_weights<0, 1>(c);
+        if (partial) {
+            copy_partial_weights(at, stage);
+        }
+        if (is_first) {
+            after_previous();
+        }
+        copy_columns<0, 1>(c);
+        if (partial) {
+            copy_partial_columns(at, stage);
+        }
+        copy_commit();
     }
 
     // Starts the copies of weights of a partial unit, with zeros after the end of a row.
@@ -152,9 +177,13 @@ struct TileLoads {
 
 private:
     // A piece of 8 elements of a token. Neighbouring tokens have opposite halves of every 128 bytes swapped, so that
-    // they start in different banks.
+    // they start in different banks; in a panel, all eight pieces are permuted.
     __device__ static __forceinline__ uint8_t* columns_to(uint8_t* stage, int token, int piece) {
-        return stage + S::kWeightBytes + token * S::kColumnBytes + 16 * (piece ^ token % 2 * 4);
+        uint8_t* const tokens = stage + S::kWeightBytes + token * kTokenBytes;
+        if constexpr (kWgmma) {
+            return tokens + piece / 8 * (kColumns * kTokenBytes) + 16 * (piece % 8 ^ token % 8);
+        }
+        return tokens + 16 * (piece ^ token % 2 * 4);
     }
 };
 

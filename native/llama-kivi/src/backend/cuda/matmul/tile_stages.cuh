@@ -16,9 +16,9 @@ namespace {
 
 // A thread block and its units. Of every 16 rows and 8 tokens of its warp, a lane has rows g and g + 8 and tokens 2 j
 // and 2 j + 1.
-template <WeightType kType, int kTiles>
-struct TileBlock : TileLoads<kType, kTiles> {
-    using Loads = TileLoads<kType, kTiles>;
+template <WeightType kType, int kTiles, bool kWgmma = false>
+struct TileBlock : TileLoads<kType, kTiles, kWgmma> {
+    using Loads = TileLoads<kType, kTiles, kWgmma>;
     using S = Step<kType>;
     using Loads::a;
     using Loads::advance;
@@ -27,13 +27,14 @@ struct TileBlock : TileLoads<kType, kTiles> {
     using Loads::kRows;
     using Loads::kStageBytes;
     using Loads::kThreads;
-    static constexpr int kRowWarps = TileWarps<kTiles>::kRowWarps;
-    static constexpr int kWarpRows = TileWarps<kTiles>::kWarpRows;
+    static constexpr int kRowWarps = TileWarps<kTiles, kWgmma>::kRowWarps;
+    static constexpr int kWarpRows = TileWarps<kTiles, kWgmma>::kWarpRows;
     static constexpr int kRowTiles = kWarpRows / 16;  // per warp
+    static constexpr int kSharers = TileWarps<kTiles, kWgmma>::kSharers;
     static constexpr int kEach = kStepElements / kSharers;
-    static_assert(kEach == 64);                              // two chunks
+    static_assert(kEach % 64 == 0);                          // a decoder has two chunks
     static constexpr int kSums = kWarpRows * kColumns / 32;  // per lane
-    static constexpr int kKept = kSums / 4;                  // per lane, after the exchange
+    static constexpr int kKept = kSums / kSharers;           // per lane, after the exchange
     using Accumulators = float[kRowTiles][kTiles][4];
     using Decoder = RowDecoder<kType, kWarpRows, S::kPitch>;
 
@@ -72,12 +73,13 @@ struct TileBlock : TileLoads<kType, kTiles> {
         }
     }
 
-    // Stage "decode": starts decoding the lane's rows of a unit.
+    // Stage "decode": starts decoding the lane's rows of a unit, from element first + kFrom on.
+    template <int kFrom = 0>
     __device__ __forceinline__ void begin_unit(const BytesBefore& before, const uint8_t* stage,
                                                Decoder& decoder) const {
         const uint8_t* const rows = stage + (warp_row + g) * S::kPitch + before.codes % 16;
         const uint8_t* const scales = stage + (warp_row + Decoder::scale_row()) * S::kPitch + before.scales % 16;
-        decoder.begin({rows, scales, first}, upper);
+        decoder.begin({rows, scales, first + kFrom}, upper);
     }
 
     // Loads a lane's elements of a chunk of token g of tile t.
@@ -109,29 +111,30 @@ struct TileBlock : TileLoads<kType, kTiles> {
     }
 
     // Stage "merge": after `unit`, the block's last unit of the tile, writes the sums to y or merges them with other
-    // blocks' sums. stage: scratch.
+    // blocks' sums, and clears them. stage: scratch.
     __device__ __forceinline__ void finish_tile(const Place& at, int unit, uint8_t* stage, Accumulators& acc) const {
         float sum[kSums];
 #pragma unroll
         for (int i = 0; i < kSums; ++i) {
             sum[i] = acc[i / (4 * kTiles)][i / 4 % kTiles][i % 4];
-            acc[i / (4 * kTiles)][i / 4 % kTiles][i % 4] = 0;
         }
-        // Adds up four sharers in two exchanges.
-        exchange<kSums / 2>(stage, 2, sum);
-        exchange<kSums / 4>(stage, 1, sum);
+        exchange<kSums / 2>(stage, kSharers / 2, sum);
+        if constexpr (kSharers == 4) {
+            exchange<kSums / 4>(stage, 1, sum);
+        }
         const int tile_begin = at.tile * a.plan.n_steps;
         const int n_done = unit + 1 - max(begin, tile_begin);
         if (n_done == a.plan.n_steps) {
             store(at, sum);
-            return;
+        } else if (add_blocks(at, tile_begin, n_done, sum)) {
+            store(at, sum);
+            if (threadIdx.x == 0) {
+                a.counts[at.tile] = 0;
+            }
         }
-        if (!add_blocks(at, tile_begin, n_done, sum)) {
-            return;
-        }
-        store(at, sum);
-        if (threadIdx.x == 0) {
-            a.counts[at.tile] = 0;
+#pragma unroll
+        for (int i = 0; i < kSums; ++i) {
+            acc[i / (4 * kTiles)][i / 4 % kTiles][i % 4] = 0;
         }
     }
 

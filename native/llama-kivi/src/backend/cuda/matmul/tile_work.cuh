@@ -1,24 +1,28 @@
 // Constants, arguments and positions of the tiled GEMM.
 #pragma once
 
+#include <type_traits>
+
 #include "backend/cuda/device/copy_async.cuh"
 #include "backend/cuda/device/padding.h"
 #include "backend/cuda/matmul/matmul.h"
 #include "backend/cuda/matmul/weights.cuh"
+#include "backend/cuda/plan/weight_dispatch.h"
 
 namespace lk::cuda {
 
 namespace {
 
-constexpr int kSharers = 4;  // warps that split the elements of a row
 constexpr int kStepElements = TilePlan::kStepElements;
 
-// Warps of a thread block with kTiles tiles of 8 tokens. With many tokens a warp has as many rows as its registers can
-// accumulate, because each warp reads all tokens from shared memory. With fewer tokens decoding is the bottleneck, and
-// more warps hide its latency.
-template <int kTiles>
+// Warps of a thread block with kTiles tiles of 8 tokens: kRowWarps have different rows, kSharers split the elements of
+// each row. With many tokens a warp has as many rows as its registers can accumulate, because each warp reads all
+// tokens from shared memory. With fewer tokens decoding is the bottleneck, and more warps hide its latency. kWgmma: a
+// sharer is a warpgroup, which reads the tokens once.
+template <int kTiles, bool kWgmma>
 struct TileWarps {
-    static constexpr int kWarpRows = kTiles >= 4 ? 64 : 32;
+    static constexpr int kSharers = kWgmma ? 2 : 4;
+    static constexpr int kWarpRows = kTiles >= 4 && !kWgmma ? 64 : 32;
     static constexpr int kRowWarps = TilePlan::kRows / kWarpRows;
     static constexpr int kThreads = kRowWarps * kSharers * 32;
 };
@@ -59,6 +63,33 @@ struct TileWork {
     int unused = 0;  // no padding; see RowsWatch
 };
 static_assert(kUnpadded<TileWork, FewProducts, size_t, void*, void*, void*, TilePlan, int, int, int>);
+
+inline TileWork tile_work(FewProducts products, size_t row_bytes, const uint16_t* x, int n, int n_cols,
+                          const TilePlan& plan, float* sums, int* counts) {
+    count_blocks(products, TilePlan::kRows);
+    return {products, row_bytes, x, sums, counts, plan, n_cols, n};
+}
+
+// Calls launch(type, tiles of 8 tokens), both compile-time constants, for quantized weights and n tokens.
+template <class Launch>
+void dispatch_tiles(WeightType type, int n, Launch&& launch) {
+    dispatch("matmul in tiles", type, [&](auto t) {
+        if constexpr (is_float(decltype(t)::value)) {
+            fail_weights("matmul in tiles", type);
+        } else {
+            switch (column_tiles(n)) {
+            case 1:
+                return launch(t, std::integral_constant<int, 1>{});
+            case 2:
+                return launch(t, std::integral_constant<int, 2>{});
+            case 4:
+                return launch(t, std::integral_constant<int, 4>{});
+            default:
+                return launch(t, std::integral_constant<int, 8>{});
+            }
+        }
+    });
+}
 
 // Position of a unit (a step of a tile).
 struct Place {

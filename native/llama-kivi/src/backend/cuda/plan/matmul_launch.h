@@ -15,6 +15,6 @@ struct MatmulLaunch {
 
 // Returns the next launch: it computes the first product, and as many of the following ones as fit. The products share
 // an input of n tokens. Throws like select_matmul.
-MatmulLaunch next_launch(std::span<const Product> products, int n, int shared_bytes, bool invariant);
+MatmulLaunch next_launch(std::span<const Product> products, int n, const Processors& processors, bool invariant);
 
 }  // namespace lk::cuda

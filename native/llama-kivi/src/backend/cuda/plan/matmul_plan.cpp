@@ -47,16 +47,18 @@ bool supports_matmul(WeightType type, int64_t n_cols) {
     return fits(type, n_cols);
 }
 
-MatmulKernel select_matmul(WeightType type, int64_t n_cols, int n, int shared_bytes, bool invariant) {
+MatmulKernel select_matmul(WeightType type, int64_t n_cols, int n, const Processors& processors, bool invariant) {
     LK_CHECK(fits(type, n_cols) && n > 0, LK_UNSUPPORTED,
              "matmul: no CUDA kernel multiplies %s weights of %lld columns with %d tokens; rows must be whole blocks "
              "and a multiple of 8. Leave all layers on the CPU",
              type_text(type).c_str(), static_cast<long long>(n_cols), n);
+    const int shared_bytes = processors.shared_bytes;
+    const MatmulKernel tiles = processors.wgmma ? MatmulKernel::tiles_wgmma : MatmulKernel::tiles;
     if (invariant) {
         if (is_float(type)) {
             return n <= OrderedPlan::kFewColumns ? MatmulKernel::ordered_few : MatmulKernel::ordered;
         }
-        return tile_columns(type, shared_bytes) > 0 ? MatmulKernel::tiles : MatmulKernel::ordered;
+        return tile_columns(type, shared_bytes) > 0 ? tiles : MatmulKernel::ordered;
     }
     if (n == 1) {
         if (streams(type, n_cols, shared_bytes)) {
@@ -67,15 +69,17 @@ MatmulKernel select_matmul(WeightType type, int64_t n_cols, int n, int shared_by
     if (n <= few_columns(type)) {
         return MatmulKernel::few;
     }
-    if (!is_float(type) && n <= kTileColumns && tile_stages(type, n, shared_bytes) >= TilePlan::kLeastStages) {
-        return MatmulKernel::tiles;
+    const int most = processors.wgmma ? kWgmmaColumns : kTileColumns;
+    if (!is_float(type) && n <= most &&
+        tile_stages(type, std::min(n, kTileColumns), shared_bytes) >= TilePlan::kLeastStages) {
+        return tiles;
     }
     return MatmulKernel::halves;
 }
 
-MatmulLaunch next_launch(std::span<const Product> products, int n, int shared_bytes, bool invariant) {
+MatmulLaunch next_launch(std::span<const Product> products, int n, const Processors& processors, bool invariant) {
     const Tensor& first = *products[0].w;
-    MatmulLaunch launch{select_matmul(first.type, first.n_cols, n, shared_bytes, invariant), 1};
+    MatmulLaunch launch{select_matmul(first.type, first.n_cols, n, processors, invariant), 1};
     const bool converts = launch.kernel == MatmulKernel::ordered && first.type != WeightType::F16;
     if (launch.kernel == MatmulKernel::halves || converts) {
         return launch;

@@ -18,6 +18,7 @@ enum class MatmulKernel {
     vector_codes,  // one token in 8 bits
     few,           // few tokens in halves
     tiles,         // up to kTileColumns tokens in halves, quantized weights
+    tiles_wgmma,   // the same with wgmma: up to kWgmmaColumns tokens in lane halves; see ToLaneHalves
     halves,        // cuBLAS, after converting weights to halves
     ordered,       // batch-invariant: any number of tokens, after converting weights to halves
     ordered_few,   // the same order of summing for few tokens and float weights
@@ -36,12 +37,17 @@ constexpr int few_columns(WeightType type) {
                                                                  : 1;
 }
 
-constexpr int kTileColumns = 64;
+constexpr int kTileColumns = 64;    // tokens of a launch of multiply_tiles
+constexpr int kWgmmaColumns = 256;  // tokens that several such launches multiply faster than cuBLAS
+
+constexpr bool takes_lane_halves(MatmulKernel kernel) {
+    return kernel == MatmulKernel::tiles_wgmma;
+}
 
 // Selects the kernel for n tokens; the launches use it too. Throws LK_UNSUPPORTED if there is none; the message names
-// type and shape. shared_bytes: see Processors. invariant: the kernels of a type have the same order of summing for
-// every n; `tiles` then takes any n.
-MatmulKernel select_matmul(WeightType type, int64_t n_cols, int n, int shared_bytes, bool invariant);
+// type and shape. invariant: the kernels of a type have the same order of summing for every n; `tiles` and
+// `tiles_wgmma` then take any n.
+MatmulKernel select_matmul(WeightType type, int64_t n_cols, int n, const Processors& processors, bool invariant);
 
 bool supports_matmul(WeightType type, int64_t n_cols);
 
@@ -126,7 +132,7 @@ constexpr int tile_stages(WeightType type, int n, int shared_bytes) {
     return std::min(TilePlan::kMostStages, most / TileStep::of(type).stage_bytes(column_tiles(n)));
 }
 
-// Plans matmuls for which select_matmul returned `tiles`.
+// Plans a launch of multiply_tiles.
 TilePlan plan_tiles(WeightType type, const FewProducts& products, int n_cols, int n, const Processors& processors);
 
 // Tokens per launch of multiply_tiles in a batch-invariant pass, which may have any number of them; 0: shared memory is

@@ -1,0 +1,157 @@
+// The tiled GEMM of tile.cu with wgmma. A warpgroup has all 128 rows of a tile and half of each step's elements: two
+// panels of 64. Weights are dequantized to registers; tokens stay in shared memory, in the order of lanes (see
+// ToLaneHalves). A part is 64 rows of 32 elements, of which a warp has 16 rows: it decodes the next part while the
+// tensor cores multiply this one, also across panels, steps and tiles.
+#include "backend/cuda/device/copy_async.cuh"
+#include "backend/cuda/device/queue.h"
+#include "backend/cuda/device/warp.cuh"
+#include "backend/cuda/device/wgmma.cuh"
+#include "backend/cuda/matmul/raise_shared.cuh"
+#include "backend/cuda/matmul/tile_stages.cuh"
+
+namespace lk::cuda {
+
+namespace {
+
+// Multiplies part kPart of a panel.
+template <int kPart, class Block>
+__device__ __forceinline__ void multiply_part(const uint4 (&rows)[2], const PanelOperand& tokens,
+                                              typename Block::Accumulators& acc) {
+    constexpr int kFirst = kPart / Block::kRowTiles * 32;
+    float(&sums)[Block::kColumns / 8][4] = acc[kPart % Block::kRowTiles];
+    const uint4& low = rows[0];
+    const uint4& high = rows[1];
+    warpgroup_begin();
+    multiply_group(sums, low.x, high.x, low.y, high.y, tokens.from<kFirst>());
+    multiply_group(sums, low.z, high.z, low.w, high.w, tokens.from<kFirst + 16>());
+    warpgroup_commit();
+    warpgroup_wait<1>();  // the rows of the part before this one may be replaced
+}
+
+// Multiplies a panel, whose first part is in rows[0]; ends with the first part of `next` there. between: called with
+// the part's index while it is multiplied.
+template <class Block, class Between>
+__device__ __forceinline__ void multiply_panel(const typename Block::Decoder& decoder,
+                                               const typename Block::Decoder& next, const PanelOperand& tokens,
+                                               uint4 (&rows)[2][2], typename Block::Accumulators& acc,
+                                               const Between& between) {
+    multiply_part<0, Block>(rows[0], tokens, acc);
+    between(std::integral_constant<int, 0>{});
+    decoder.template decode<0, 1>(rows[1]);
+    multiply_part<1, Block>(rows[1], tokens, acc);
+    between(std::integral_constant<int, 1>{});
+    decoder.template decode<1, 0>(rows[0]);
+    multiply_part<2, Block>(rows[0], tokens, acc);
+    between(std::integral_constant<int, 2>{});
+    decoder.template decode<1, 1>(rows[1]);
+    multiply_part<3, Block>(rows[1], tokens, acc);
+    between(std::integral_constant<int, 3>{});
+    next.template decode<0, 0>(rows[0]);
+}
+
+template <WeightType kType, int kTiles>
+__global__ void __launch_bounds__(TileWarps<kTiles, true>::kThreads, 1)
+    multiply_tiles_wgmma_kernel(const __grid_constant__ TileWork a) {
+    using Block = TileBlock<kType, kTiles, true>;
+    constexpr int kStageBytes = Block::kStageBytes;
+    static_assert(Block::kRowTiles == 2 && Block::kRowWarps == 4 && Block::kEach == 2 * kPanelHalves);
+    static_assert(kStageBytes % 1024 == 0 && Block::S::kWeightBytes % 1024 == 0);
+    extern __shared__ __align__(1024) uint8_t shared[];
+    const TilePlan& plan = a.plan;
+    const int begin = plan.shares.begin(blockIdx.x);
+    const int end = plan.shares.begin(blockIdx.x + 1);
+    const int warp = threadIdx.x / 32;
+    const int sharer = __shfl_sync(kAllLanes, warp / Block::kRowWarps, 0);  // known to be the same in all lanes
+    const int j = threadIdx.x % 4;
+    const Block own{{a},
+                    begin,
+                    end,
+                    warp % Block::kRowWarps * Block::kWarpRows,
+                    sharer,
+                    static_cast<int>(threadIdx.x % 32 / 4),
+                    j,
+                    sharer * Block::kEach + 8 * j,
+                    Block::Decoder::upper_bytes()};
+    uint8_t* const shared_end = shared + plan.n_stages * kStageBytes;
+    const auto next_stage = [&](uint8_t* stage) {
+        return stage + kStageBytes == shared_end ? shared : stage + kStageBytes;
+    };
+    const auto tokens_of = [&](const uint8_t* stage, int panel) {
+        constexpr int kPanel = Block::kColumns * kPanelRowBytes;
+        return PanelOperand(stage + Block::S::kWeightBytes + (2 * sharer + panel) * kPanel);
+    };
+    Place place(plan, begin);
+    Place fetched = place;
+    TileSource source = own.source(fetched);
+    for (int s = 0; s < plan.n_stages - 1; ++s) {
+        own.prefetch(source, fetched, shared + s * kStageBytes, begin + s < end, s == 0);
+        own.advance(fetched, source);
+    }
+
+    typename Block::Accumulators acc = {};
+    typename Block::Decoder decoder;
+    uint8_t* stage = shared;
+    uint8_t* free_stage = shared_end - kStageBytes;
+    uint4 rows[2][2];  // of the part that is multiplied, and of the next one
+    wait_for_all_but<Block::kMostStages - 2>(plan.n_stages - 2);
+    fence_operands();
+    __syncthreads();
+    auto before = own.bytes_before_rows(place);
+    own.begin_unit(before, stage, decoder);
+    decoder.template decode<0, 0>(rows[0]);
+    for (int unit = begin; unit < end; ++unit) {
+        typename Block::Decoder second;  // of the second panel
+        own.template begin_unit<kPanelHalves>(before, stage, second);
+        second.settle();
+        multiply_panel<Block>(decoder, second, tokens_of(stage, 0), rows, acc, [](auto) {});
+        uint8_t* const following = next_stage(stage);
+        Place next = place;
+        next.advance(plan);
+        wait_for_all_but<Block::kMostStages - 3>(plan.n_stages - 3);
+        fence_operands();
+        // The next stage is complete, and all warps are done with the previous one, which is filled from here on. After
+        // the last unit, the next stage has old data, which no sum includes.
+        __syncthreads();
+        own.advance(next, before);
+        own.begin_unit(before, following, decoder);
+        const bool wanted = unit + plan.n_stages - 1 < end;
+        const bool partial = own.is_partial(fetched);
+        if (wanted && partial) {
+            own.copy_partial_weights(fetched, free_stage);
+            own.copy_partial_columns(fetched, free_stage);
+        }
+        const TileCopies copies = own.copies(source, free_stage, wanted && !partial);
+        decoder.settle();
+        multiply_panel<Block>(second, decoder, tokens_of(stage, 1), rows, acc, [&](auto part) {
+            own.template copy_weights<decltype(part)::value, 4>(copies);
+            own.template copy_columns<decltype(part)::value, 4>(copies);
+        });
+        copy_commit();
+        own.advance(fetched, source);
+        if (unit + 1 == end || next.step == 0) {
+            warpgroup_wait<0>();
+            hold(acc[0]);
+            hold(acc[1]);
+            own.finish_tile(place, unit, stage, acc);
+        }
+        place = next;
+        free_stage = stage;
+        stage = following;
+    }
+}
+
+}  // namespace
+
+void multiply_tiles_wgmma(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x, int n,
+                          const TilePlan& plan, float* sums, int* counts, Stream& stream) {
+    const TileWork work = tile_work(products, row_bytes, x, n, n_cols, plan, sums, counts);
+    dispatch_tiles(type, n, [&](auto t, auto tiles) {
+        constexpr auto* kKernel = multiply_tiles_wgmma_kernel<decltype(t)::value, decltype(tiles)::value>;
+        static const bool raised = raise_shared_bytes(kKernel);
+        static_cast<void>(raised);
+        queue(kKernel, dim3(plan.shares.n_blocks), TileWarps<decltype(tiles)::value, true>::kThreads, plan.shared_bytes,
+              stream, work);
+    });
+}
+
+}  // namespace lk::cuda
