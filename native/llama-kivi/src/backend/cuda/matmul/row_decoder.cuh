@@ -16,6 +16,8 @@ namespace {
 // Four lanes have the same rows. K-quants: each scale is decoded once per warp and shuffled to the lanes that need it.
 template <WeightType kType, int kRows, int kPitch>
 class RowDecoder {
+    static constexpr bool kLoads = kType == WeightType::Q4_K || kType == WeightType::Q6_K || kType == WeightType::Q8_0;
+
 public:
     // The step's bytes of a row of the lane's warp.
     struct Lane {
@@ -80,9 +82,44 @@ public:
         }
     }
 
+    // Codes of a chunk of rows g + 16 kTile and g + 16 kTile + 8, as they are stored; of types without kLoads, nothing.
+    struct Codes {
+        unsigned words[kLoads ? 2 : 1][2];
+        unsigned more[kLoads ? 2 : 1][2];  // Q6_K: the upper bits; Q8_0: the scale
+    };
+
+    // The first half of decode, for a kernel that has something to do until the codes arrive.
+    template <int kChunk, int kTile>
+    __device__ Codes load() const {
+        Codes codes;
+#pragma unroll
+        for (int k = 0; k < 2; ++k) {
+            const int distance = 8 * (2 * kTile + k) * kPitch;
+            if constexpr (kType == WeightType::Q4_K) {
+                const uint2 both =
+                    *reinterpret_cast<const uint2*>(lane_.row + distance + 16 + lane_.i / 64 * 32 + lane_.i % 32);
+                codes.words[k][0] = both.x;
+                codes.words[k][1] = both.y;
+            } else if constexpr (kType == WeightType::Q6_K) {
+                const int shift = lane_.i % 128 / 64 * 4;
+                codes_[0].load(distance + kChunk * 32, codes.words[k], shift);
+                codes_[1].load(distance, codes.more[k], shift + 2 * kChunk);
+            } else if constexpr (kType == WeightType::Q8_0) {
+                codes_[kChunk].load(distance, codes.words[k]);
+                codes.more[k][0] = load_u16(blocks_ + (distance + kChunk * kBlockBytes));
+            }
+        }
+        return codes;
+    }
+
     // Dequantizes a chunk of rows g + 16 kTile and g + 16 kTile + 8.
     template <int kChunk, int kTile>
     __device__ void decode(uint4 (&out)[2]) const {
+        decode<kChunk, kTile>(load<kChunk, kTile>(), out);
+    }
+
+    template <int kChunk, int kTile>
+    __device__ void decode(const Codes& codes, uint4 (&out)[2]) const {
 #pragma unroll
         for (int k = 0; k < 2; ++k) {
             const int r = 2 * kTile + k;
@@ -93,19 +130,17 @@ public:
                 const __half2 scale = __low2half2(both);
                 const __half2 offset = __high2half2(both);
                 if constexpr (kType == WeightType::Q4_K) {
-                    out[k] = decode4<kChunk>(row, scale, offset);
+                    out[k] = decode4<kChunk>(codes.words[k], scale, offset);
                 } else {
                     out[k] = decode_half_pair<true, kChunk>(row, lane_.i, scale, offset, upper_);
                 }
             } else if constexpr (kType == WeightType::Q6_K) {
                 const int source = lane_.i % 32 / 16 * 16 + 8 * (r % 2) + threadIdx.x % 32 / 4;
                 const __half2 both = halves(__shfl_sync(kAllLanes, scales_[r / 2][0], source));
-                out[k] = decode6<kChunk>(8 * r * kPitch, kChunk == 0 ? __low2half2(both) : __high2half2(both));
+                out[k] = decode6(codes.words[k], codes.more[k], kChunk == 0 ? __low2half2(both) : __high2half2(both));
             } else if constexpr (kType == WeightType::Q8_0) {
-                unsigned words[2];
-                codes_[kChunk].load(8 * r * kPitch, words);
-                const uint8_t* const block = blocks_ + (8 * r * kPitch + kChunk * kBlockBytes);
-                const __half2 scale = __half2half2(__ushort_as_half(load_u16(block)));
+                const unsigned(&words)[2] = codes.words[k];
+                const __half2 scale = __half2half2(__ushort_as_half(static_cast<uint16_t>(codes.more[k][0])));
                 const auto pair = [&](int w, unsigned select) {
                     return bits(__hmul2(bytes_to_halves(words[w] ^ 0x80808080u, select, 128, upper_), scale));
                 };
@@ -125,8 +160,7 @@ private:
 
     // The upper nibbles are not shifted, but multiplied by 1/16, which is exact.
     template <int kChunk>
-    __device__ uint4 decode4(const uint8_t* row, __half2 scale, __half2 offset) const {
-        const uint2 codes = *reinterpret_cast<const uint2*>(row + 16 + lane_.i / 64 * 32 + lane_.i % 32);
+    __device__ uint4 decode4(const unsigned (&codes)[2], __half2 scale, __half2 offset) const {
         const auto pair = [&](unsigned word, unsigned select) {
             if constexpr (kChunk == 0) {
                 return bits(__hfma2(bytes_to_halves(word & 0x0f0f0f0fu, select, 0, upper_), scale, offset));
@@ -135,17 +169,11 @@ private:
             const __half2 code = __hfma2(sixteenfold, __float2half2_rn(1.0f / 16), __float2half2_rn(-1024.0f / 16));
             return bits(__hfma2(code, scale, offset));
         };
-        return make_uint4(pair(codes.x, 0x4140), pair(codes.x, 0x4342), pair(codes.y, 0x4140), pair(codes.y, 0x4342));
+        return make_uint4(pair(codes[0], 0x4140), pair(codes[0], 0x4342), pair(codes[1], 0x4140),
+                          pair(codes[1], 0x4342));
     }
 
-    // distance: bytes from the lane's first row.
-    template <int kChunk>
-    __device__ uint4 decode6(int distance, __half2 scale) const {
-        const int shift = lane_.i % 128 / 64 * 4;
-        unsigned low[2];
-        unsigned high[2];
-        codes_[0].load(distance + kChunk * 32, low, shift);
-        codes_[1].load(distance, high, shift + 2 * kChunk);
+    __device__ uint4 decode6(const unsigned (&low)[2], const unsigned (&high)[2], __half2 scale) const {
         const auto pair = [&](int w, unsigned select) {
             const unsigned codes = (low[w] & 0x0f0f0f0fu) | (high[w] & 0x03030303u) << 4;
             return bits(__hmul2(bytes_to_halves(codes, select, 32, upper_), scale));

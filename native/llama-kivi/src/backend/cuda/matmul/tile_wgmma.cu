@@ -13,40 +13,58 @@ namespace lk::cuda {
 
 namespace {
 
-// Multiplies part kPart of a panel.
-template <int kPart, class Block>
-__device__ __forceinline__ void multiply_part(const uint4 (&rows)[2], const PanelOperand& tokens,
-                                              typename Block::Accumulators& acc) {
-    constexpr int kFirst = kPart / Block::kRowTiles * 32;
-    float(&sums)[Block::kColumns / 8][4] = acc[kPart % Block::kRowTiles];
-    const uint4& low = rows[0];
-    const uint4& high = rows[1];
-    warpgroup_begin();
-    multiply_group(sums, low.x, high.x, low.y, high.y, tokens.from<kFirst>());
-    multiply_group(sums, low.z, high.z, low.w, high.w, tokens.from<kFirst + 16>());
-    warpgroup_commit();
-    warpgroup_wait<1>();  // the rows of the part before this one may be replaced
+using ChunkRows = uint4[2][2];  // a lane's weights of a chunk: of each 64 rows, rows g and g + 8 of the warp's 16
+
+template <class Block>
+struct ChunkCodes {
+    typename Block::Decoder::Codes tiles[Block::kRowTiles];
+};
+
+template <int kChunk, class Block>
+__device__ __forceinline__ ChunkCodes<Block> load_chunk(const typename Block::Decoder& decoder) {
+    return {{decoder.template load<kChunk, 0>(), decoder.template load<kChunk, 1>()}};
 }
 
-// Multiplies a panel, whose first part is in rows[0]; ends with the first part of `next` there. between: called with
-// the part's index while it is multiplied.
+template <int kChunk, class Block>
+__device__ __forceinline__ void decode_chunk(const typename Block::Decoder& decoder, const ChunkCodes<Block>& codes,
+                                             ChunkRows& rows) {
+    decoder.template decode<kChunk, 0>(codes.tiles[0], rows[0]);
+    decoder.template decode<kChunk, 1>(codes.tiles[1], rows[1]);
+}
+
+// Multiplies a chunk of a panel, asynchronously. Returns when the chunk before it is multiplied, so that its rows may
+// be replaced.
+template <int kChunk, class Block>
+__device__ __forceinline__ void multiply_chunk(const ChunkRows& rows, const PanelOperand& tokens,
+                                               typename Block::Accumulators& acc) {
+    const auto multiply = [&](int tile) {
+        const uint4& low = rows[tile][0];
+        const uint4& high = rows[tile][1];
+        multiply_group(acc[tile], low.x, high.x, low.y, high.y, tokens.from<32 * kChunk>());
+        multiply_group(acc[tile], low.z, high.z, low.w, high.w, tokens.from<32 * kChunk + 16>());
+    };
+    warpgroup_begin();
+    multiply(0);
+    multiply(1);
+    warpgroup_commit();
+    warpgroup_wait<1>();
+}
+
+// Multiplies a panel. Its first chunk is in rows[0], the codes of its second in `codes`; ends with those of `next`
+// there. between: called with a chunk's index while it is multiplied.
 template <class Block, class Between>
 __device__ __forceinline__ void multiply_panel(const typename Block::Decoder& decoder,
                                                const typename Block::Decoder& next, const PanelOperand& tokens,
-                                               uint4 (&rows)[2][2], typename Block::Accumulators& acc,
-                                               const Between& between) {
-    multiply_part<0, Block>(rows[0], tokens, acc);
+                                               ChunkRows (&rows)[2], ChunkCodes<Block>& codes,
+                                               typename Block::Accumulators& acc, const Between& between) {
+    multiply_chunk<0, Block>(rows[0], tokens, acc);
+    ChunkCodes<Block> following = load_chunk<0, Block>(next);
     between(std::integral_constant<int, 0>{});
-    decoder.template decode<0, 1>(rows[1]);
-    multiply_part<1, Block>(rows[1], tokens, acc);
+    decode_chunk<1, Block>(decoder, codes, rows[1]);
+    multiply_chunk<1, Block>(rows[1], tokens, acc);
+    codes = load_chunk<1, Block>(next);
     between(std::integral_constant<int, 1>{});
-    decoder.template decode<1, 0>(rows[0]);
-    multiply_part<2, Block>(rows[0], tokens, acc);
-    between(std::integral_constant<int, 2>{});
-    decoder.template decode<1, 1>(rows[1]);
-    multiply_part<3, Block>(rows[1], tokens, acc);
-    between(std::integral_constant<int, 3>{});
-    next.template decode<0, 0>(rows[0]);
+    decode_chunk<0, Block>(next, following, rows[0]);
 }
 
 template <WeightType kType, int kTiles>
@@ -92,18 +110,19 @@ __global__ void __launch_bounds__(TileWarps<kTiles, true>::kThreads, 1)
     typename Block::Decoder decoder;
     uint8_t* stage = shared;
     uint8_t* free_stage = shared_end - kStageBytes;
-    uint4 rows[2][2];  // of the part that is multiplied, and of the next one
+    ChunkRows rows[2];  // of the chunk that is multiplied, and of the next one
     wait_for_all_but<Block::kMostStages - 2>(plan.n_stages - 2);
     fence_operands();
     __syncthreads();
     auto before = own.bytes_before_rows(place);
     own.begin_unit(before, stage, decoder);
-    decoder.template decode<0, 0>(rows[0]);
+    decode_chunk<0, Block>(decoder, load_chunk<0, Block>(decoder), rows[0]);
+    ChunkCodes<Block> codes = load_chunk<1, Block>(decoder);
     for (int unit = begin; unit < end; ++unit) {
         typename Block::Decoder second;  // of the second panel
         own.template begin_unit<kPanelHalves>(before, stage, second);
         second.settle();
-        multiply_panel<Block>(decoder, second, tokens_of(stage, 0), rows, acc, [](auto) {});
+        multiply_panel<Block>(decoder, second, tokens_of(stage, 0), rows, codes, acc, [](auto) {});
         uint8_t* const following = next_stage(stage);
         Place next = place;
         next.advance(plan);
@@ -122,9 +141,9 @@ __global__ void __launch_bounds__(TileWarps<kTiles, true>::kThreads, 1)
         }
         const TileCopies copies = own.copies(source, free_stage, wanted && !partial);
         decoder.settle();
-        multiply_panel<Block>(second, decoder, tokens_of(stage, 1), rows, acc, [&](auto part) {
-            own.template copy_weights<decltype(part)::value, 4>(copies);
-            own.template copy_columns<decltype(part)::value, 4>(copies);
+        multiply_panel<Block>(second, decoder, tokens_of(stage, 1), rows, codes, acc, [&](auto chunk) {
+            own.template copy_weights<decltype(chunk)::value, 2>(copies);
+            own.template copy_columns<decltype(chunk)::value, 2>(copies);
         });
         copy_commit();
         own.advance(fetched, source);
