@@ -16,7 +16,7 @@ PARTS = [
     ("attention: prompts", r"\battention_flash_kernel<"),
     ("attention: merge", r"\bjoin_kernel\b"),
     ("GEMV", r"\bmultiply_(vector|stream)_kernel<"),
-    ("GEMM", r"\bmultiply_(few|tiles|ordered|ordered_few)_kernel\b|\badd_segments_kernel\b|gemm|Gemm|cublas|cutlass|nvjet|splitK"),
+    ("GEMM", r"\bmultiply_(few|tiles|ordered)(_few|_wgmma)*_kernel\b|\badd_segments_kernel\b|gemm|Gemm|cublas|cutlass|nvjet|splitK"),
     ("GEMM: dequantize", r"\bdequantize_kernel<"),
     ("append", r"\b(commit_rows|stage_rows)_kernel\b"),
     ("flush", r"\b(stage_pages|choose_tables|key_tiles|value_tiles)_kernel<"),
