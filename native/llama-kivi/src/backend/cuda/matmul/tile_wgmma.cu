@@ -118,44 +118,46 @@ __global__ void __launch_bounds__(TileWarps<kTiles, true>::kThreads, 1)
     own.begin_unit(before, stage, decoder);
     decode_chunk<0, Block>(decoder, load_chunk<0, Block>(decoder), rows[0]);
     ChunkCodes<Block> codes = load_chunk<1, Block>(decoder);
-    for (int unit = begin; unit < end; ++unit) {
-        typename Block::Decoder second;  // of the second panel
-        own.template begin_unit<kPanelHalves>(before, stage, second);
-        second.settle();
-        multiply_panel<Block>(decoder, second, tokens_of(stage, 0), rows, codes, acc, [](auto) {});
-        uint8_t* const following = next_stage(stage);
-        Place next = place;
-        next.advance(plan);
-        wait_for_all_but<Block::kMostStages - 3>(plan.n_stages - 3);
-        fence_operands();
-        // The next stage is complete, and all warps are done with the previous one, which is filled from here on. After
-        // the last unit, the next stage has old data, which no sum includes.
-        __syncthreads();
-        own.advance(next, before);
-        own.begin_unit(before, following, decoder);
-        const bool wanted = unit + plan.n_stages - 1 < end;
-        const bool partial = own.is_partial(fetched);
-        if (wanted && partial) {
-            own.copy_partial_weights(fetched, free_stage);
-            own.copy_partial_columns(fetched, free_stage);
-        }
-        const TileCopies copies = own.copies(source, free_stage, wanted && !partial);
-        decoder.settle();
-        multiply_panel<Block>(second, decoder, tokens_of(stage, 1), rows, codes, acc, [&](auto chunk) {
-            own.template copy_weights<decltype(chunk)::value, 2>(copies);
-            own.template copy_columns<decltype(chunk)::value, 2>(copies);
-        });
-        copy_commit();
-        own.advance(fetched, source);
-        if (unit + 1 == end || next.step == 0) {
-            warpgroup_wait<0>();
-            hold(acc[0]);
-            hold(acc[1]);
-            own.finish_tile(place, unit, stage, acc);
-        }
-        place = next;
-        free_stage = stage;
-        stage = following;
+    for (int unit = begin; unit < end;) {
+        const Place tile = place;
+        uint8_t* scratch = nullptr;
+        // The sums are not touched inside, so that they stay with the tensor cores.
+        do {
+            typename Block::Decoder second;  // of the second panel
+            own.template begin_unit<kPanelHalves>(before, stage, second);
+            second.settle();
+            multiply_panel<Block>(decoder, second, tokens_of(stage, 0), rows, codes, acc, [](auto) {});
+            uint8_t* const following = next_stage(stage);
+            place.advance(plan);
+            wait_for_all_but<Block::kMostStages - 3>(plan.n_stages - 3);
+            fence_operands();
+            // The next stage is complete, and all warps are done with the previous one, which is filled from here on.
+            // After the last unit, the next stage has old data, which no sum includes.
+            __syncthreads();
+            own.advance(place, before);
+            own.begin_unit(before, following, decoder);
+            const bool wanted = unit + plan.n_stages - 1 < end;
+            const bool partial = own.is_partial(fetched);
+            if (wanted && partial) {
+                own.copy_partial_weights(fetched, free_stage);
+                own.copy_partial_columns(fetched, free_stage);
+            }
+            const TileCopies copies = own.copies(source, free_stage, wanted && !partial);
+            decoder.settle();
+            multiply_panel<Block>(second, decoder, tokens_of(stage, 1), rows, codes, acc, [&](auto chunk) {
+                own.template copy_weights<decltype(chunk)::value, 2>(copies);
+                own.template copy_columns<decltype(chunk)::value, 2>(copies);
+            });
+            copy_commit();
+            own.advance(fetched, source);
+            scratch = free_stage = stage;
+            stage = following;
+            ++unit;
+        } while (unit < end && place.step > 0);
+        warpgroup_wait<0>();
+        hold(acc[0]);
+        hold(acc[1]);
+        own.finish_tile(tile, unit - 1, scratch, acc);
     }
 }
 
