@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "backend/cuda/plan/ordered_plan.h"
+#include "support/ordered_units.h"
 
 namespace lk::cuda {
 namespace {
@@ -33,8 +34,7 @@ TEST(OrderedPlan, SegmentsCoverARow) {
     }
 }
 
-// Thread blocks cover every segment of every tile once. The segments do not depend on the number of tokens. Slots
-// follow the segments: one for the first part, and one for each segment of the others.
+// The units cover the tiles, and the segments do not depend on the number of tokens.
 TEST(OrderedPlan, UnitsCoverTheTilesOnce) {
     for (const Processors& processors : {kH200, kA100, kSmall, Processors{1, 99 << 10}}) {
         for (const int n : kTokens) {
@@ -44,24 +44,8 @@ TEST(OrderedPlan, UnitsCoverTheTilesOnce) {
                 EXPECT_EQ(plan.segments.n_chunks, 128);
                 EXPECT_EQ(plan.n_tiles, row_blocks * ((n + plan.columns - 1) / plan.columns));
                 EXPECT_LE(plan.n_split() * plan.parts, plan.n_split() > 0 ? processors.count : 0);
-                std::vector<int> next(plan.n_tiles);
-                std::set<std::pair<int, int>> slots;
-                for (int block = 0; block < plan.n_blocks(); ++block) {
-                    const OrderedUnit unit = plan.unit_of(block);
-                    ASSERT_LT(unit.tile, plan.n_tiles);
-                    EXPECT_EQ(unit.first_segment, next[unit.tile]);
-                    EXPECT_EQ(unit.whole(), unit.tile < plan.n_whole);
-                    next[unit.tile] = unit.end_segment();
-                    if (unit.first_segment > 0) {
-                        for (int s = unit.first_segment; s < unit.end_segment(); ++s) {
-                            EXPECT_TRUE(slots.insert({unit.tile, plan.slot_of(s)}).second);
-                        }
-                    } else if (!unit.whole()) {
-                        EXPECT_TRUE(slots.insert({unit.tile, 0}).second);
-                    }
-                }
-                EXPECT_EQ(next, std::vector<int>(plan.n_tiles, RowSegments::kCount));
-                EXPECT_EQ(slots.size() * OrderedPlan::kRows * plan.columns, plan.n_sums());
+                EXPECT_EQ(plan.n_blocks, plan.n_units());
+                test::expect_units_cover(plan);
             }
         }
     }
@@ -70,16 +54,16 @@ TEST(OrderedPlan, UnitsCoverTheTilesOnce) {
 // Tiles left over by the last wave are split, as far as the multiprocessors suffice.
 TEST(OrderedPlan, LeftTilesAreSplit) {
     const auto of = [](int row_blocks, int n) { return OrderedPlan::of(row_blocks, 4096, n, kH200); };
-    EXPECT_EQ(of(32, 64).n_blocks(), 128) << "four parts";
+    EXPECT_EQ(of(32, 64).n_blocks, 128) << "four parts";
     EXPECT_EQ(of(32, 64).slots(), 4);
-    EXPECT_EQ(of(64, 64).n_blocks(), 128) << "two parts";
+    EXPECT_EQ(of(64, 64).n_blocks, 128) << "two parts";
     EXPECT_EQ(of(64, 64).slots(), 3) << "the first part adds its segments";
-    EXPECT_EQ(of(96, 64).n_blocks(), 96);
+    EXPECT_EQ(of(96, 64).n_blocks, 96);
     EXPECT_EQ(of(96, 64).n_sums(), 0u);
-    EXPECT_EQ(of(132, 64).n_blocks(), 132);
+    EXPECT_EQ(of(132, 64).n_blocks, 132);
     EXPECT_EQ(of(172, 64).n_whole, 132);
-    EXPECT_EQ(of(172, 64).n_blocks(), 132 + 2 * 40);
-    EXPECT_EQ(of(172, 256).n_blocks(), 132 + 2 * 40);
+    EXPECT_EQ(of(172, 64).n_blocks, 132 + 2 * 40);
+    EXPECT_EQ(of(172, 256).n_blocks, 132 + 2 * 40);
 }
 
 // Tokens per tile. Tiles of 256 tokens need the shared memory of compute capability 9.0, and enough tokens.

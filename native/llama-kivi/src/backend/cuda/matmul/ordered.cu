@@ -9,7 +9,7 @@ namespace lk::cuda {
 
 namespace {
 
-// Grid: [plan.n_blocks()].
+// Grid: [plan.n_blocks].
 template <class Tile>
 __global__ void __launch_bounds__(Tile::kThreads, 1) multiply_ordered_kernel(const __grid_constant__ OrderedWork a) {
     constexpr int kStages = Tile::kStages;
@@ -154,7 +154,7 @@ void launch(const OrderedWork& work, Stream& stream) {
     static const bool raised =
         cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Tile::kSharedBytes) == cudaSuccess;
     static_cast<void>(raised);
-    queue(kKernel, work.plan.n_blocks(), Tile::kThreads, Tile::kSharedBytes, stream, work);
+    queue(kKernel, work.plan.n_blocks, Tile::kThreads, Tile::kSharedBytes, stream, work);
     if (work.plan.n_split() > 0) {
         queue(add_segments_kernel<Tile>, dim3(Tile::kM * Tile::kN, work.plan.n_split()), Tile::kThreads, 0, stream,
               work);
@@ -166,7 +166,7 @@ void launch(const OrderedWork& work, Stream& stream) {
 void multiply_ordered(const OrderedPlan& plan, OrderedProducts products, int n_cols, const uint16_t* x, int n,
                       float* sums, Stream& stream) {
     count_blocks(products.matrices, OrderedPlan::kRows);
-    const OrderedWork work{products, x, reinterpret_cast<float4*>(sums), plan, n_cols, n};
+    const OrderedWork work{products, x, reinterpret_cast<float4*>(sums), nullptr, plan, n_cols, n};
     switch (plan.columns) {
     case OrderedTile32::kColumns:
         return launch<OrderedTile32>(work, stream);

@@ -41,7 +41,7 @@ struct OrderedProducts {
     }
 };
 
-// Work of a thread block: consecutive segments of a tile.
+// A unit of work: consecutive segments of a tile.
 struct OrderedUnit {
     int tile;
     int first_segment;
@@ -51,22 +51,27 @@ struct OrderedUnit {
     constexpr bool whole() const { return n_segments == RowSegments::kCount; }
 };
 
-// Work distribution of multiply_ordered; see matmul/ordered.cu. It does not affect the result. Tiles fill the
-// multiprocessors once or several times; the segments of the tiles left over are distributed over thread blocks.
+// Work distribution of multiply_ordered; see matmul/ordered.cu and ordered_wgmma.cu. It does not affect the result.
+// Tiles fill the multiprocessors once or several times; the segments of the tiles left over are distributed over thread
+// blocks.
 struct OrderedPlan {
     static constexpr int kFewColumns = 8;
-    static constexpr int kRows = 128;  // of weights per tile
+    static constexpr int kRows = 128;  // of weights per tile, without wgmma
 
     RowSegments segments;
+    int rows;           // of weights per tile
     int columns;        // tokens per tile
     int column_blocks;  // tiles per block of rows
     int n_tiles;
-    int n_whole;  // the first tiles, with one thread block each
-    int parts;    // thread blocks of each other tile
+    int n_whole;   // the first tiles, one unit each
+    int parts;     // units of each other tile
+    int n_blocks;  // thread blocks; each takes every n_blocks-th unit
 
     // row_blocks: blocks of kRows rows of all matrices; see count_blocks.
     static constexpr OrderedPlan of(int row_blocks, int n_cols, int n, const Processors& processors) {
-        const auto plan = [&](int columns) { return with_columns(columns, row_blocks, n_cols, n, processors.count); };
+        const auto plan = [&](int columns) {
+            return of_tiles(kRows, columns, row_blocks, n_cols, n, processors.count);
+        };
         if (n <= OrderedTile64::kColumns) {
             return plan(n <= OrderedTile32::kColumns ? OrderedTile32::kColumns : OrderedTile64::kColumns);
         }
@@ -74,17 +79,38 @@ struct OrderedPlan {
         if (n <= OrderedTile128::kColumns || processors.shared_bytes < OrderedTile256::kSharedBytes) {
             return narrow;
         }
+        // A tile of 256 tokens takes less than two of 128, because it reads less per multiplication.
         const OrderedPlan wide = plan(OrderedTile256::kColumns);
-        return wide.time(processors.count) <= narrow.time(processors.count) ? wide : narrow;
+        return wide.time(processors.count, 40, 4) <= narrow.time(processors.count, 28, 4) ? wide : narrow;
     }
 
-    constexpr int n_blocks() const { return n_whole + n_split() * parts; }
-    constexpr int n_split() const { return n_tiles - n_whole; }
-    constexpr OrderedUnit unit_of(int block) const {
-        if (block < n_whole) {
-            return {block, 0, RowSegments::kCount};
+    // n_slots: thread blocks that run at once.
+    static constexpr OrderedPlan of_tiles(int rows, int columns, int row_blocks, int n_cols, int n, int n_slots) {
+        const int column_blocks = (n + columns - 1) / columns;
+        const int n_tiles = row_blocks * column_blocks;
+        OrderedPlan plan{RowSegments::of(n_cols), rows, columns, column_blocks, n_tiles, n_tiles, 1, 0};
+        const int left = n_tiles % n_slots;
+        while (left > 0 && plan.parts < RowSegments::kCount && 2 * left * plan.parts <= n_slots) {
+            plan.parts *= 2;
         }
-        const int rest = block - n_whole;
+        plan.n_whole -= plan.parts > 1 ? left : 0;
+        plan.n_blocks = plan.n_units();
+        return plan;
+    }
+
+    // Modelled time: of_tile for a tile, and of_sums for the sums of split tiles.
+    constexpr int time(int n_slots, int of_tile, int of_sums) const {
+        const int waves = (n_whole + n_slots - 1) / n_slots;
+        return waves * of_tile + (n_split() > 0 ? of_tile / parts + of_sums : 0);
+    }
+
+    constexpr int n_units() const { return n_whole + n_split() * parts; }
+    constexpr int n_split() const { return n_tiles - n_whole; }
+    constexpr OrderedUnit unit_of(int index) const {
+        if (index < n_whole) {
+            return {index, 0, RowSegments::kCount};
+        }
+        const int rest = index - n_whole;
         return {n_whole + rest / parts, rest % parts * segments_each(), segments_each()};
     }
 
@@ -95,28 +121,7 @@ struct OrderedPlan {
     constexpr int slots() const { return RowSegments::kCount - segments_each() + 1; }
     constexpr int slot_of(int segment) const { return std::max(0, segment - segments_each() + 1); }
     constexpr size_t n_sums() const {
-        return static_cast<size_t>(n_split()) * static_cast<size_t>(slots()) * static_cast<size_t>(kRows * columns);
-    }
-
-private:
-    static constexpr OrderedPlan with_columns(int columns, int row_blocks, int n_cols, int n, int n_processors) {
-        const int column_blocks = (n + columns - 1) / columns;
-        const int n_tiles = row_blocks * column_blocks;
-        OrderedPlan plan{RowSegments::of(n_cols), columns, column_blocks, n_tiles, n_tiles, 1};
-        const int left = n_tiles % n_processors;
-        while (left > 0 && plan.parts < RowSegments::kCount && 2 * left * plan.parts <= n_processors) {
-            plan.parts *= 2;
-        }
-        plan.n_whole -= plan.parts > 1 ? left : 0;
-        return plan;
-    }
-
-    // Modelled time. A tile of 256 tokens takes less than two of 128, because it reads less per multiplication.
-    constexpr int time(int n_processors) const {
-        const int of_tile = columns == OrderedTile256::kColumns ? 40 : 28;
-        const int of_sums = 4;
-        const int waves = (n_whole + n_processors - 1) / n_processors;
-        return waves * of_tile + (n_split() > 0 ? of_tile / parts + of_sums : 0);
+        return static_cast<size_t>(n_split()) * static_cast<size_t>(slots()) * static_cast<size_t>(rows * columns);
     }
 };
 
