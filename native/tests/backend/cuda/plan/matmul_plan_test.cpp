@@ -164,6 +164,21 @@ TEST(MatmulPlan, InvariantKernelsSumInOneOrder) {
     EXPECT_EQ(tile_columns(WeightType::Q4_K, 163 << 10), 64) << "an A100's shared memory";
 }
 
+// With wgmma, halves are read as they are for any number of tokens. Few tokens do not pay for a conversion.
+TEST(MatmulPlan, WgmmaTakesFewTokensOfHalves) {
+    const Processors wgmma{132, 232448, true};
+    for (const int n : {1, 8}) {
+        const auto kernel = [n](WeightType type, const Processors& processors) {
+            return select_matmul(type, 4096, n, processors, true);
+        };
+        EXPECT_EQ(kernel(WeightType::F16, kH200), MatmulKernel::ordered_few);
+        EXPECT_EQ(kernel(WeightType::F16, wgmma), MatmulKernel::ordered);
+        EXPECT_EQ(kernel(WeightType::BF16, wgmma), MatmulKernel::ordered_few);
+        EXPECT_EQ(kernel(WeightType::F32, wgmma), MatmulKernel::ordered_few);
+    }
+    EXPECT_EQ(select_matmul(WeightType::BF16, 4096, 9, wgmma, true), MatmulKernel::ordered);
+}
+
 TEST(MatmulPlan, BlocksOfRowsFollowEachOther) {
     FewProducts products{};
     products.count = 3;

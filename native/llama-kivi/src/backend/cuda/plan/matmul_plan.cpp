@@ -56,7 +56,9 @@ MatmulKernel select_matmul(WeightType type, int64_t n_cols, int n, const Process
     const MatmulKernel tiles = processors.wgmma ? MatmulKernel::tiles_wgmma : MatmulKernel::tiles;
     if (invariant) {
         if (is_float(type)) {
-            return n <= OrderedPlan::kFewColumns ? MatmulKernel::ordered_few : MatmulKernel::ordered;
+            // With wgmma, halves are read faster; other floats would have to be converted first.
+            const bool few = n <= OrderedPlan::kFewColumns && !(processors.wgmma && type == WeightType::F16);
+            return few ? MatmulKernel::ordered_few : MatmulKernel::ordered;
         }
         return tile_columns(type, shared_bytes) > 0 ? tiles : MatmulKernel::ordered;
     }
