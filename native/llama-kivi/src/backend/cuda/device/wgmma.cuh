@@ -25,9 +25,13 @@ public:
     // The elements from kFirst on, a multiple of 16.
     template <int kFirst>
     __device__ uint64_t from() const {
+        return from(kFirst);
+    }
+    // The same, for a constant that a loop makes.
+    __device__ uint64_t from(int first) const {
         constexpr unsigned kSwizzle128 = 1u << 30;
         constexpr unsigned kEightRows = 8 * kPanelRowBytes / 16;
-        return static_cast<uint64_t>(kSwizzle128 | kEightRows) << 32 | (low_ + 2 * kFirst / 16);
+        return static_cast<uint64_t>(kSwizzle128 | kEightRows) << 32 | (low_ + 2 * first / 16);
     }
 
 private:
@@ -56,6 +60,21 @@ __device__ inline void warpgroup_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
 
+// A barrier of the warpgroup's threads. barrier: 1 to 15, of its own.
+__device__ inline void warpgroup_sync(int barrier) {
+    asm volatile("bar.sync %0, 128;" ::"r"(barrier) : "memory");
+}
+
+// Changes the registers of the warpgroup's threads: to fewer, or to more when other warpgroups have given theirs.
+template <int kRegisters>
+__device__ inline void warpgroup_give_registers() {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+template <int kRegisters>
+__device__ inline void warpgroup_take_registers() {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+
 // Keeps the compiler from moving registers that a multiplication may still read or write.
 template <int kCount>
 __device__ inline void hold(float (&d)[kCount][4]) {
@@ -67,6 +86,7 @@ __device__ inline void hold(float (&d)[kCount][4]) {
 
 #define LK_SUMS(t) "+f"(d[t][0]), "+f"(d[t][1]), "+f"(d[t][2]), "+f"(d[t][3])
 #define LK_SUMS_4(t) LK_SUMS(t), LK_SUMS(t + 1), LK_SUMS(t + 2), LK_SUMS(t + 3)
+#define LK_SUMS_16(t) LK_SUMS_4(t), LK_SUMS_4(t + 4), LK_SUMS_4(t + 8), LK_SUMS_4(t + 12)
 
 // d[64 x 8 kTiles] += a[64 x 16] b[16 x 8 kTiles] of halves. Warp w of the group has rows 16 w + g and 16 w + g + 8
 // (see mma.cuh, also for a and each d[t]); b: a PanelOperand with one row per column of d.
@@ -109,6 +129,73 @@ __device__ inline void multiply_group(float (&d)[8][4], unsigned a0, unsigned a1
         : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b));
 }
 
+// The same with a in shared memory: a PanelOperand of 64 rows.
+__device__ inline void multiply_group(float (&d)[1][4], uint64_t a, uint64_t b) {
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16 "
+        "{%0, %1, %2, %3}, "
+        "%4, %5, 1, 1, 1, 0, 0;"
+        : LK_SUMS(0)
+        : "l"(a), "l"(b));
+}
+
+__device__ inline void multiply_group(float (&d)[2][4], uint64_t a, uint64_t b) {
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n16k16.f32.f16.f16 "
+        "{%0, %1, %2, %3, %4, %5, %6, %7}, "
+        "%8, %9, 1, 1, 1, 0, 0;"
+        : LK_SUMS(0), LK_SUMS(1)
+        : "l"(a), "l"(b));
+}
+
+__device__ inline void multiply_group(float (&d)[4][4], uint64_t a, uint64_t b) {
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n32k16.f32.f16.f16 "
+        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
+        "%16, %17, 1, 1, 1, 0, 0;"
+        : LK_SUMS_4(0)
+        : "l"(a), "l"(b));
+}
+
+__device__ inline void multiply_group(float (&d)[8][4], uint64_t a, uint64_t b) {
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 "
+        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, "
+        "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+        "%32, %33, 1, 1, 1, 0, 0;"
+        : LK_SUMS_4(0), LK_SUMS_4(4)
+        : "l"(a), "l"(b));
+}
+
+__device__ inline void multiply_group(float (&d)[16][4], uint64_t a, uint64_t b) {
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 "
+        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, "
+        "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, "
+        "%40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, "
+        "%60, %61, %62, %63}, "
+        "%64, %65, 1, 1, 1, 0, 0;"
+        : LK_SUMS_16(0)
+        : "l"(a), "l"(b));
+}
+
+__device__ inline void multiply_group(float (&d)[32][4], uint64_t a, uint64_t b) {
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n256k16.f32.f16.f16 "
+        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, "
+        "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, "
+        "%40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, "
+        "%60, %61, %62, %63, %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "
+        "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, %98, %99, "
+        "%100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, %112, %113, %114, %115, %116, %117, "
+        "%118, %119, "
+        "%120, %121, %122, %123, %124, %125, %126, %127}, "
+        "%128, %129, 1, 1, 1, 0, 0;"
+        : LK_SUMS_16(0), LK_SUMS_16(16)
+        : "l"(a), "l"(b));
+}
+
+#undef LK_SUMS_16
 #undef LK_SUMS_4
 #undef LK_SUMS
 

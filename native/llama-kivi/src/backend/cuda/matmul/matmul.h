@@ -36,6 +36,10 @@ void multiply_tiles_wgmma(WeightType type, FewProducts products, size_t row_byte
 // Scratch: sums[plan.n_sums()].
 void multiply_ordered(const OrderedPlan& plan, OrderedProducts products, int n_cols, const uint16_t* x, int n,
                       float* sums, Stream& stream);
+// The same bits with wgmma; see Processors. plan: of OrderedWgmmaPlan. Scratch: counts[n_counts(plan)] too, which must
+// be zero and is zero again afterwards.
+void multiply_ordered_wgmma(const OrderedPlan& plan, OrderedProducts products, int n_cols, const uint16_t* x, int n,
+                            float* sums, int* counts, Stream& stream);
 // The same bits for n <= OrderedPlan::kFewColumns, every matrix and float weights as they are.
 void multiply_ordered_few(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x, int n,
                           Stream& stream);

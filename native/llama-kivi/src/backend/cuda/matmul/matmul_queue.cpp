@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 
+#include "backend/cuda/plan/ordered_wgmma_plan.h"
 #include "base/error.h"
 
 namespace lk::cuda {
@@ -75,6 +76,16 @@ void MatmulQueue::run_tiles(MatmulKernel kernel, WeightType type, FewProducts pr
 }
 
 void MatmulQueue::run_ordered(OrderedProducts products, const MatmulInput& input) {
+#ifdef LK_CUDA_WGMMA
+    if (processors_.wgmma) {
+        const int row_blocks = count_blocks(products.matrices, OrderedWgmmaPlan::rows(input.n));
+        const OrderedPlan plan = OrderedWgmmaPlan::of(row_blocks, input.n_cols, input.n, processors_.count);
+        stream_.grow(segment_sums_, plan.n_sums());
+        stream_.grow(segment_counts_, OrderedWgmmaPlan::n_counts(plan));
+        return multiply_ordered_wgmma(plan, products, input.n_cols, input.halves, input.n, segment_sums_.data(),
+                                      segment_counts_.data(), stream_);
+    }
+#endif
     const int row_blocks = count_blocks(products.matrices, OrderedPlan::kRows);
     const OrderedPlan plan = OrderedPlan::of(row_blocks, input.n_cols, input.n, processors_);
     stream_.grow(segment_sums_, plan.n_sums());

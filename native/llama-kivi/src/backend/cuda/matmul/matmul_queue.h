@@ -48,6 +48,7 @@ private:
     Buffer<float> tile_sums_;
     Buffer<int> tile_counts_;
     Buffer<float> segment_sums_;
+    Buffer<int> segment_counts_;
 };
 
 }  // namespace lk::cuda

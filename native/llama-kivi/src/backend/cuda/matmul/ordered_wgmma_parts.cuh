@@ -1,0 +1,206 @@
+// The parts of multiply_ordered_wgmma: stages, sums and results of a tile. ordered_wgmma.cu joins them.
+#pragma once
+
+#include "backend/cuda/device/copy_box.cuh"
+#include "backend/cuda/device/fence.cuh"
+#include "backend/cuda/device/wgmma.cuh"
+#include "backend/cuda/matmul/ordered_work.cuh"
+#include "backend/cuda/plan/ordered_wgmma_plan.h"
+
+namespace lk::cuda {
+
+namespace {
+
+struct OrderedMaps {
+    TensorMap rows[FewProducts::kMost];  // of the matrices
+    TensorMap columns;                   // of x
+};
+static_assert(kUnpadded<OrderedMaps, TensorMap[FewProducts::kMost + 1]>);
+static_assert(kBoxColumns == kPanelHalves, "a box is an operand of multiply_group");
+
+// Sums of a thread; see multiply_group.
+template <class Tile>
+using TileSums = float[Tile::kN][4];
+
+// Calls f(t, i) for the sums of a thread.
+template <class Tile, class F>
+__device__ __forceinline__ void for_sums(F&& f) {
+#pragma unroll
+    for (int t = 0; t < Tile::kN; ++t) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            f(t, i);
+        }
+    }
+}
+
+__device__ inline float4 four(const float (&sums)[4]) {
+    return make_float4(sums[0], sums[1], sums[2], sums[3]);
+}
+
+__device__ inline void add(float (&sums)[4], float4 others) {
+    sums[0] += others.x;
+    sums[1] += others.y;
+    sums[2] += others.z;
+    sums[3] += others.w;
+}
+
+// The stages in shared memory, and their barriers: a stage is full when its copies are done, and free when all warps
+// have multiplied it.
+template <class Tile>
+struct WgmmaStages {
+    __device__ explicit WgmmaStages(const uint8_t* shared) : shared(shared), base(shared_address(shared)) {}
+
+    __device__ void init() const {
+        for (int i = 0; i < Tile::kStages; ++i) {
+            barrier_init(full(i), 1);
+            barrier_init(free(i), Tile::kThreads / 32);
+        }
+        barrier_init_done();
+    }
+    __device__ const uint8_t* data(int stage) const { return shared + stage * Tile::kStageBytes; }
+    __device__ unsigned at(int stage) const { return base + stage * Tile::kStageBytes; }
+    __device__ unsigned full(int stage) const { return base + Tile::kBarriers + 16 * stage; }
+    __device__ unsigned free(int stage) const { return full(stage) + 8; }
+    __device__ void release(int stage) const {
+        if (threadIdx.x % 32 == 0) {
+            barrier_arrive(free(stage));
+        }
+    }
+
+    const uint8_t* shared;
+    unsigned base;
+};
+
+// The next stage, and the parity of its barriers' phase: 0 for the first use.
+template <class Tile>
+struct WgmmaCursor {
+    __device__ void advance() {
+        const bool wraps = ++stage == Tile::kStages;
+        stage = wraps ? 0 : stage;
+        parity ^= wraps ? 1 : 0;
+    }
+
+    int stage = 0;
+    unsigned parity = 0;
+};
+
+// Sums of the segments before the current one: of a thread, in registers and in shared memory.
+template <class Tile>
+struct WgmmaTotals {
+    __device__ explicit WgmmaTotals(uint8_t* shared)
+        : others(reinterpret_cast<float4*>(shared + Tile::kTotals) + threadIdx.x) {}
+
+    // first: of the tile.
+    __device__ void add(bool first, const TileSums<Tile>& sums) {
+#pragma unroll
+        for (int t = 0; t < Tile::kN; ++t) {
+            if (t < Tile::kKept) {
+#pragma unroll
+                for (int i = 0; i < 4; ++i) {
+                    kept[t][i] = (first ? 0 : kept[t][i]) + sums[t][i];
+                }
+            } else {
+                float4& to = other(t);
+                float total[4] = {};
+                if (!first) {
+                    cuda::add(total, to);
+                }
+                cuda::add(total, four(sums[t]));
+                to = four(total);
+            }
+        }
+    }
+    __device__ void add_to(TileSums<Tile>& sums) const {
+#pragma unroll
+        for (int t = 0; t < Tile::kN; ++t) {
+            cuda::add(sums[t], t < Tile::kKept ? four(kept[t < Tile::kKept ? t : 0]) : other(t));
+        }
+    }
+
+    __device__ float4& other(int t) const {
+        return others[(t - Tile::kKept) * Tile::kThreads];
+    }
+
+    float kept[Tile::kKept][4];
+    float4* others;
+};
+
+template <class Tile>
+__device__ void store_sums(const OrderedWork& a, int tile, int slot, const TileSums<Tile>& sums) {
+    float4* const to = sums_at<Tile>(a, tile, slot);
+#pragma unroll
+    for (int t = 0; t < Tile::kN; ++t) {
+        __stcg(to + t * Tile::kThreads, four(sums[t]));
+    }
+}
+
+// Whether the other parts of a split tile have stored the sums of the warpgroup's rows too. Called after the thread
+// block's own ones.
+template <class Tile>
+__device__ bool is_last_part(const OrderedWork& a, int tile, uint8_t* shared) {
+    const int group = threadIdx.x / 128;
+    volatile int* const flag = reinterpret_cast<int*>(shared + Tile::kFlags) + group;
+    warpgroup_sync(1 + group);
+    if (threadIdx.x % 128 == 0) {
+        int* const count = &a.counts[(tile - a.plan.n_whole) * Tile::kGroups + group];
+        fence_device();
+        const bool last = atomicAdd(count, 1) == a.plan.parts - 1;
+        if (last) {
+            fence_device();
+            *count = 0;
+        }
+        *flag = last;
+    }
+    warpgroup_sync(1 + group);
+    return *flag != 0;
+}
+
+// sums = the partial sums of a split tile, added in order.
+template <class Tile>
+__device__ void load_total(const OrderedWork& a, int tile, TileSums<Tile>& sums) {
+    for_sums<Tile>([&](int t, int i) { sums[t][i] = 0; });
+    for (int slot = 0; slot < a.plan.slots(); ++slot) {
+        const float4* const from = sums_at<Tile>(a, tile, slot);
+#pragma unroll
+        for (int t = 0; t < Tile::kN; ++t) {
+            add(sums[t], __ldcg(from + t * Tile::kThreads));
+        }
+    }
+}
+
+// Writes a thread's sums to y.
+template <class Tile>
+__device__ void write_sums(const TilePlace<Tile>& place, TileSums<Tile>& sums) {
+    constexpr int kBatch = Tile::kN < 8 ? Tile::kN : 8;  // tiles of 8 tokens whose y is loaded at once
+    const int row = Tile::row_of(threadIdx.x, 0, 0);
+    const int column = Tile::column_of(threadIdx.x, 0, 0);
+    const size_t y_rows = static_cast<size_t>(place.y_rows);
+    float* out = place.y + column * y_rows + row;
+    const bool has_row[] = {row < place.n_rows, row + 8 < place.n_rows};
+#pragma unroll
+    for (int first = 0; first < Tile::kN; first += kBatch) {
+        const auto for_batch = [&](auto&& f) {
+            float* of_tile = out;
+#pragma unroll
+            for (int t = first; t < first + kBatch; ++t) {
+#pragma unroll
+                for (int i = 0; i < 4; ++i) {
+                    if (has_row[i / 2] && column + 8 * t + i % 2 < place.n_columns) {
+                        f(of_tile[i % 2 * y_rows + i / 2 * 8], sums[t][i]);
+                    }
+                }
+                of_tile += 8 * y_rows;
+            }
+            return of_tile;
+        };
+        if (place.add) {
+            for_batch([](const float& element, float& sum) { sum = element + sum; });
+        }
+        out = for_batch([](float& element, float sum) { element = sum; });
+    }
+}
+
+}  // namespace
+
+}  // namespace lk::cuda
