@@ -123,5 +123,33 @@ TEST_F(CudaOperations, InvariantProductsOfManyTokens) {
     }
 }
 
+// So many rows that the tiles of few tokens fill an H200, and one tile is left over.
+TEST_F(CudaOperations, InvariantProductsOfManyRows) {
+    constexpr int kMost = 70;
+    constexpr int kRows = 25400;
+    constexpr int kColumns = 264;
+    for (const WeightType type : {WeightType::F16, WeightType::BF16}) {
+        const Tensor weights = random_tensor(type, kRows, kColumns);
+        const std::vector<float> x = random_floats(static_cast<size_t>(kMost) * kColumns);
+        const Buffer<float> device_x = upload(x);
+        const auto multiply = [&](int row, int n) {
+            Buffer<float> y = upload(std::vector<float>(static_cast<size_t>(n) * kRows, std::nanf("")));
+            const Product products[] = {{&weights, y.data()}};
+            invariant_backend_->matmul(Rows::plain(device_x.data() + static_cast<size_t>(row) * kColumns), n, products);
+            invariant_backend_->finish();
+            return download(y);
+        };
+        const std::vector<float> whole = multiply(0, kMost);
+        EXPECT_LT(product_error(weights, x, kMost, {}, whole), 5e-4);
+        for (const int n : {1, 8, 9, 16, 17, 32, 33, 64}) {
+            for (const int row : {0, kMost - n}) {
+                const std::vector<float> part = multiply(row, n);
+                EXPECT_TRUE(std::equal(part.begin(), part.end(), whole.begin() + static_cast<ptrdiff_t>(row) * kRows))
+                    << weight_type_traits(type)->name << ", rows " << row << " + " << n;
+            }
+        }
+    }
+}
+
 }  // namespace
 }  // namespace lk

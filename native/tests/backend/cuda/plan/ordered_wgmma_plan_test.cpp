@@ -134,6 +134,8 @@ TEST(OrderedWgmmaPlan, ReadsKeepTheDeviceBusy) {
     EXPECT_EQ(plan_of(22016, 4096, 1).n_blocks, 344);
     EXPECT_EQ(plan_of(22016, 4096, 1).n_split(), 0);
     EXPECT_EQ(plan_of(4096, 4096, 1).n_blocks, 64 * 4);
+    EXPECT_EQ(plan_of(25400, 264, 1).n_whole, 3 * kProcessors);
+    EXPECT_EQ(plan_of(25400, 264, 1).n_blocks, 3 * kProcessors + 4);
     EXPECT_EQ(plan_of(22016, 4096, 64).n_blocks, 172);
     EXPECT_EQ(plan_of(4096, 11008, 64).n_blocks, 32 * 4);
 }
