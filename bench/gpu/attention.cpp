@@ -2,6 +2,7 @@
 //   llama-kivi-bench-attention MODEL.gguf [GiB [TYPE]]     the model only opens the device; 0 GiB: prompts only; TYPE:
 //                                                          only this cache type
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -23,14 +24,18 @@ struct Case {
     // Tokens of the shortest and the longest sequence; 0: as many as fill `gib`.
     int shortest = 0;
     int longest = 0;
+    bool invariant = false;  // batch-invariant
+    // Prompts: tokens of a sequence, and tokens that it has cached before.
+    int n_rows = 2048;
+    int n_cached = 8192;
 
     int length(int seq) const { return shortest + (longest - shortest) * seq / std::max(1, n_seq - 1); }
 };
 
-constexpr int kChunk = 2048;  // prefill chunk, tokens
+constexpr int kChunk = 2048;  // most tokens of a pass
 const char* only_type = nullptr;
 
-// Decode: one query row per sequence over a cache of `gib`. Prefill (gib 0): one chunk over 8192 tokens.
+// Decode: one query row per sequence over a cache of `gib`. Prefill (gib 0): n_rows tokens of every sequence.
 void measure(Device& device, const Case& c, double gib, double copy) {
     if (only_type != nullptr && std::strcmp(only_type, lk_cache_type_name(c.type)) != 0) {
         return;
@@ -54,10 +59,10 @@ void measure(Device& device, const Case& c, double gib, double copy) {
     const bool ragged = c.longest > 0;
     const int n_tokens = ragged ? c.longest
                          : prompt
-                             ? 8192
+                             ? c.n_cached
                              : static_cast<int>(gib * 0x1p30 / bytes_per_token / c.n_seq) / kChunk * kChunk + kChunk;
-    const int n_rows = prompt ? kChunk : 1;
-    const auto backend = device.make_backend(false);
+    const int n_rows = prompt ? c.n_rows : 1;
+    const auto backend = device.make_backend(c.invariant);
     Memory& memory = device.memory();
     std::mt19937 random(1);
     std::normal_distribution<float> normal;
@@ -113,7 +118,7 @@ void measure(Device& device, const Case& c, double gib, double copy) {
         10);
     if (prompt) {
         const double products =
-            4.0 * d * c.n_head * (static_cast<double>(n_rows) * n_tokens + 0.5 * n_rows * (n_rows + 1));
+            4.0 * d * c.n_head * c.n_seq * (static_cast<double>(n_rows) * n_tokens + 0.5 * n_rows * (n_rows + 1));
         std::printf("| %-11s | %-6s | %2d/%-2d | %8.1f | %4.0f |\n", lk_cache_type_name(c.type), c.name, c.n_head,
                     c.n_head_kv, time * 1e6, products / time / 1e12);
         std::fflush(stdout);
@@ -121,23 +126,27 @@ void measure(Device& device, const Case& c, double gib, double copy) {
     }
     const lk_cache_usage usage = cache.usage();
     const double bytes = static_cast<double>(usage.quantized_bytes + usage.exact_bytes);
-    std::printf("| %-11s | %-5s | %2d/%-2d | %4d | %6d | %6.2f | %8.1f | %6.0f | %3.0f%% |\n",
+    std::printf("| %-11s | %-6s | %2d/%-2d | %4d | %6d | %6.2f | %8.1f | %6.0f | %3.0f%% |\n",
                 lk_cache_type_name(c.type), c.name, c.n_head, c.n_head_kv, c.n_seq, n_tokens, bytes / 0x1p30,
                 time * 1e6, bytes / time / 1e9, 100 * bytes / time / copy);
     std::fflush(stdout);
 }
 
 void measure_prompts(Device& device) {
-    std::printf(
-        "\n%d prompt tokens over 8192 cached tokens\n\n| cache | heads | q/kv | us | TFLOP/s "
-        "|\n|---|---|---|---|---|\n",
-        kChunk);
+    constexpr const char* kHeader = "| cache | heads | q/kv | us | TFLOP/s |\n|---|---|---|---|---|\n";
+    std::printf("\n%d prompt tokens over 8192 cached tokens\n\n%s", kChunk, kHeader);
     for (const lk_cache_type type :
          {LK_CACHE_F16, LK_CACHE_KIVI2, LK_CACHE_KIVI3, LK_CACHE_KIVI4, LK_CACHE_KIVI2_PAPER, LK_CACHE_Q8_0}) {
         measure(device, {"MHA", type, 32, 32, 1}, 0, 0);
         measure(device, {"GQA 4", type, 32, 8, 1}, 0, 0);
     }
     measure(device, {"GQA 4", LK_CACHE_Q5_1, 32, 8, 1}, 0, 0);
+    std::printf("\n12 prompts of 160 tokens, default and batch-invariant\n\n%s", kHeader);
+    for (const lk_cache_type type : {LK_CACHE_F16, LK_CACHE_KIVI2}) {
+        for (const bool invariant : {false, true}) {
+            measure(device, {invariant ? "MHA, i" : "MHA", type, 32, 32, 12, 0, 0, invariant, 160, 0}, 0, 0);
+        }
+    }
 }
 
 }  // namespace
@@ -171,6 +180,16 @@ int main(int argc, char** argv) {
         for (const lk_cache_type type : {LK_CACHE_F16, LK_CACHE_KIVI2}) {
             for (const int n_seq : {64, 1100, 1600}) {
                 measure(device, {"MHA", type, 32, 32, n_seq, 160, 500}, gib, copy);
+            }
+        }
+        std::printf("\nsequences of 208 tokens, then of 160 to 900, default and batch-invariant\n\n");
+        for (const lk_cache_type type : {LK_CACHE_F16, LK_CACHE_KIVI2, LK_CACHE_KIVI3}) {
+            for (const auto& [n_seq, shortest, longest] :
+                 {std::array{1, 208, 208}, {64, 208, 208}, {256, 208, 208}, {256, 160, 900}}) {
+                for (const bool invariant : {false, true}) {
+                    const char* const name = invariant ? "MHA, i" : "MHA";
+                    measure(device, {name, type, 32, 32, n_seq, shortest, longest, invariant}, gib, copy);
+                }
             }
         }
         measure_prompts(device);

@@ -40,7 +40,9 @@ uint64_t invariant_bytes(const ModelConfig& model, const kv::CacheConfig& c) {
     };
     const kv::SideSpec keys = kv::make_side_spec(c, kv::Side::keys);
     const bool paged = keys.format.quantized();
-    const int in_rows = paged ? std::min(c.n_ctx, keys.ageing.trigger + 2 * keys.sinks) : c.n_ctx;
+    // A q8_0 ring and the other rows have steps of their own.
+    const int rounding = keys.ring_in_blocks() ? kRowsPerStep : 0;
+    const int in_rows = paged ? std::min(c.n_ctx, keys.ageing.trigger + 2 * keys.sinks) + rounding : c.n_ctx;
     const int page_step = kv::is_kivi(keys.format.type) ? kv::kPageTokens : kRowsPerStep;
     const int n_splits = splits(in_rows, kRowsPerStep) + (paged ? splits(c.n_ctx, page_step) : 0);
     const uint64_t per_split = uint64_t(c.n_ubatch) * model.n_head * (model.head_size + 2) * sizeof(float);

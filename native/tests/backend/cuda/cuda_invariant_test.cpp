@@ -18,7 +18,8 @@ constexpr InvariantCache kCaches[] = {{LK_CACHE_F16},
                                       {LK_CACHE_KIVI4, LK_ROWS_F16},
                                       {LK_CACHE_KIVI2},
                                       {LK_CACHE_KIVI2, LK_ROWS_F16},
-                                      {LK_CACHE_KIVI3}};
+                                      {LK_CACHE_KIVI3},
+                                      {LK_CACHE_KIVI3, LK_ROWS_F16}};
 
 lk_context_params invariant_params(const InvariantCache& cache) {
     lk_context_params params = test::small_params(cache.type);
@@ -173,7 +174,7 @@ protected:
 
     // Outputs of rows [begin, end) of sequence 0, one pass each of up to `size` rows.
     std::vector<float> read(const Shape& shape, int n_head, const Tokens& tokens, const std::vector<float>& q,
-                            int begin, int end, int size, int n_others) {
+                            int begin, int end, int window, int size, int n_others) {
         kv::Cache cache(shape.config(), device_->memory());
         append(cache, 1, tokens, 0, n_others);
         const size_t width = static_cast<size_t>(n_head) * shape.head_size;
@@ -210,7 +211,7 @@ protected:
             backend_->stage_pages(*pass_, cache.layers());
             std::vector<float> own_q(q.begin() + t * width, q.begin() + (t + n) * width);
             own_q.insert(own_q.end(), q.begin(), q.begin() + width);
-            const std::vector<float> part = attend(cache, segments, own_q, n_head, 0);
+            const std::vector<float> part = attend(cache, segments, own_q, n_head, window);
             out.insert(out.end(), part.begin(), part.begin() + n * width);
             backend_->commit(*pass_);
             backend_->finish();
@@ -220,25 +221,37 @@ protected:
     }
 };
 
+// Beside a sequence of 10 or 1,500 tokens: rows before the first page, whose sinks the pass itself makes; rows with few
+// pages; rows that cross the length from which a sequence is read in several launches; and a ring of an odd number of
+// rows, which are at any multiple of four bytes.
 TEST_F(CudaInvariantAttention, DoesNotDependOnTheBatch) {
-    constexpr int kBegin = 150;
-    constexpr int kEnd = 330;
+    struct Rows {
+        int begin;
+        int end;
+        int window;
+        int residual;
+    };
+    constexpr Rows kRows[] = {
+        {0, 40, 0, 50}, {150, 330, 0, 50}, {250, 300, 90, 50}, {600, 640, 0, 50}, {150, 190, 0, 33}};
     for (const InvariantCache& cache : kCaches) {
         for (const auto& [head_size, n_head] : {std::pair{64, 1}, {128, 1}, {128, 4}, {64, 9}}) {
-            const Shape shape{.type_k = cache.type,
-                              .type_v = cache.type,
-                              .lengths = {64, 50},
-                              .head_size = head_size,
-                              .n_ubatch = 2048,
-                              .residual_type = cache.rows};
-            SCOPED_TRACE(
-                format("%s, rows %d, %d heads of %d", lk_cache_type_name(cache.type), cache.rows, n_head, head_size));
-            const Tokens tokens(shape, 1600, 11, 1);
-            const std::vector<float> q = queries(kEnd, n_head, head_size);
-            const std::vector<float> single = read(shape, n_head, tokens, q, kBegin, kEnd, 1, 10);
-            for (const auto& [size, n_others] : {std::pair{3, 10}, {180, 10}, {1, 1500}, {64, 1500}}) {
-                EXPECT_EQ(read(shape, n_head, tokens, q, kBegin, kEnd, size, n_others), single)
-                    << "passes of " << size << " beside " << n_others;
+            for (const auto& [begin, end, window, residual] : kRows) {
+                const Shape shape{.type_k = cache.type,
+                                  .type_v = cache.type,
+                                  .lengths = {64, residual},
+                                  .head_size = head_size,
+                                  .n_ubatch = 2048,
+                                  .residual_type = cache.rows};
+                SCOPED_TRACE(format("%s, rows %d, residual %d, %d heads of %d, tokens %d to %d, window %d",
+                                    lk_cache_type_name(cache.type), cache.rows, residual, n_head, head_size, begin, end,
+                                    window));
+                const Tokens tokens(shape, 1600, 11, 1);
+                const std::vector<float> q = queries(end, n_head, head_size);
+                const std::vector<float> single = read(shape, n_head, tokens, q, begin, end, window, 1, 10);
+                for (const auto& [size, n_others] : {std::pair{3, 10}, {180, 10}, {1, 1500}, {64, 1500}}) {
+                    EXPECT_EQ(read(shape, n_head, tokens, q, begin, end, window, size, n_others), single)
+                        << "passes of " << size << " beside " << n_others;
+                }
             }
         }
     }

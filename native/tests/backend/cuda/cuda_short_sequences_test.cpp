@@ -1,5 +1,5 @@
-// Decoding many short sequences on the GPU: a batch whose sequences are read whole. Without a GPU the tests are
-// skipped.
+// Decoding many short sequences on the GPU: a batch whose sequences are read whole, beside longer ones in a
+// batch-invariant pass. Without a GPU the tests are skipped.
 #include "support/cuda_helpers.h"
 
 namespace lk {
@@ -9,7 +9,10 @@ class CudaShortSequences : public Cuda {
 protected:
     // Largest error of attention of one row per sequence, relative to the magnitude of the values. The sequences are
     // appended in calls of a few rows, so that rings start anywhere in their memory.
-    double error(Shape shape, int n_head, int window) {
+    double error(Shape shape, int n_head, int window, bool invariant) {
+        if (invariant) {
+            std::swap(backend_, invariant_backend_);
+        }
         const std::vector<int> lengths{0, 3, 40, 150, 193, 320, 331, 470, 640};
         const int n_seq = static_cast<int>(lengths.size());
         shape.n_seq = n_seq;
@@ -43,6 +46,9 @@ protected:
         const test::Expected expected =
             test::expected_attention(cpu, segments, q, n_head, 1 / std::sqrt(shape.head_size), window);
         const std::vector<float> actual = attend(gpu, segments, q, n_head, window);
+        if (invariant) {
+            std::swap(backend_, invariant_backend_);
+        }
         double worst = 0;
         for (size_t i = 0; i < actual.size(); ++i) {
             worst = test::worse(worst, std::fabs(actual[i] - expected.out[i]) / expected.rms[i / shape.head_size]);
@@ -72,10 +78,16 @@ TEST_F(CudaShortSequences, AttentionIsThatOfTheRowsTheCacheMeans) {
                                           .residual_type = ring,
                                           .undo = residual == 160 ? 16 : 0};
                         const int window = residual == 160 ? 150 : 0;
-                        const double one = error(shape, n_head, window);
-                        worst = test::worse(worst, one);
-                        EXPECT_LT(one, 0.02) << shape.text() << ", R " << residual << ", ring " << ring << ", D " << d
-                                             << ", heads " << n_head << "/2";
+                        for (const bool invariant : {false, true}) {
+                            if (invariant && !kivi) {
+                                continue;
+                            }
+                            SCOPED_TRACE(format("%s, R %d, ring %d, D %d, heads %d/2%s", shape.text().c_str(), residual,
+                                                ring, d, n_head, invariant ? ", batch-invariant" : ""));
+                            const double one = error(shape, n_head, window, invariant);
+                            worst = test::worse(worst, one);
+                            EXPECT_LT(one, 0.02);
+                        }
                     }
                 }
             }

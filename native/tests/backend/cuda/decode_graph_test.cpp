@@ -46,15 +46,12 @@ void record(const test::PluginPassView& view, const uint8_t* image, LaunchList& 
         const uint8_t* const sink_rows = image + layout.sink_rows;
         const LaunchArgument staged[] = {{&sink_rows, sizeof(sink_rows)}, {&layer, sizeof(layer)}};
         list.add({&kKernels[0], {1, 1, 1}, 128, 0}, staged);
-        for (const SegmentGroup& group : plan.groups) {
-            const AttentionRequest request = attention_request(view.cache, group, kQueryHeads, false);
+        const auto* segments = reinterpret_cast<const SegmentWork*>(image + layout.plan);
+        for (const AttentionRequest& request : attention_requests(view.cache, plan, kQueryHeads, false)) {
             const AttentionLaunches launches = plan_attention(request, [](const AttentionVariant&) { return kSlots; });
-            const AttentionArguments arguments{reinterpret_cast<const SegmentWork*>(image + layout.plan) + group.first,
-                                               request.n_segments,
-                                               request.max_rows,
-                                               launches.splits.pages,
-                                               launches.splits.rest,
-                                               layer};
+            const AttentionArguments arguments{
+                segments, request.n_segments, request.max_rows, launches.splits.pages, launches.splits.rest, layer};
+            segments += request.n_segments;
             const LaunchArgument attended[] = {{&arguments, sizeof(arguments)}};
             for (const auto& [variant, n_splits] : {std::pair{launches.choice.rest, launches.splits.rest},
                                                     {launches.choice.pages, launches.splits.pages}}) {

@@ -151,17 +151,19 @@ public:
         a.halves = args.halves != 0;
         a.window = args.window;
         a.scale = args.scale;
-        for (size_t i = 0; i < pass.attention.size(); ++i) {
-            const SegmentGroup& group = pass.plan.groups[i];
-            const AttentionRequest request = attention_request(pass.cache, group, args.n_head, batch_invariant_);
-            std::optional<PlannedAttention>& planned = pass.attention[i];
-            if (!planned || planned->request.n_head != request.n_head) {
-                planned = attention_.plan(request);
+        if (pass.attention.empty() || pass.attention.front().request.n_head != args.n_head) {
+            pass.attention.clear();
+            for (const AttentionRequest& request :
+                 attention_requests(pass.cache, pass.plan, args.n_head, batch_invariant_)) {
+                pass.attention.push_back(attention_.plan(request));
             }
-            a.segments = pass.works() + group.first;
-            a.n_segments = request.n_segments;
-            a.max_rows = request.max_rows;
-            attention_.run(*planned, a, stream_);
+        }
+        a.segments = pass.works();
+        for (const PlannedAttention& planned : pass.attention) {
+            a.n_segments = planned.request.n_segments;
+            a.max_rows = planned.request.max_rows;
+            attention_.run(planned, a, stream_);
+            a.segments += a.n_segments;
         }
         const int layer = c.first_layer + args.layer;
         add_result(args.out, int64_t{a.n_rows} * a.n_head * a.head_size, add_place([layer] { fail_attention(layer); }));

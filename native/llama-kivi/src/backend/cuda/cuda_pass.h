@@ -34,7 +34,6 @@ public:
              cudaStream_t stream)
         : cache(rows.cache),
           plan(batch_invariant ? plan_rows(cache, segments_of(rows)) : plan_pass(cache, segments_of(rows))),
-          attention(plan.groups.size()),
           schedule_(plan_append(cache, segments_of(rows))),
           layout_(plan, schedule_),
           image_(images.take()) {
@@ -79,7 +78,7 @@ public:
 
     const PassCache cache;
     const PassPlan plan;
-    std::vector<std::optional<PlannedAttention>> attention;  // per group of the plan, from its first layer on
+    std::vector<PlannedAttention> attention;  // per attention request of the plan, from the first layer on
 
 private:
     AppendSchedule schedule_;

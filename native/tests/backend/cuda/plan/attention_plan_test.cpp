@@ -175,7 +175,7 @@ TEST(AttentionPlan, RowsOfAQ8RingHaveAKernelOfTheirOwn) {
 
 // Sequences with at most a page per warp are read in one launch.
 TEST(AttentionPlan, ShortSequencesAreReadWhole) {
-    const auto select = [](const AttentionRequest& r) { return select_whole(r, select_attention(r)); };
+    const auto select = [](const AttentionRequest& r) { return select_whole(r); };
     for (const lk_cache_type type : test::kAllTypes) {
         for (const int width : {64, 80, 128}) {
             AttentionRequest r = request_of(type, type, width);
@@ -206,7 +206,29 @@ TEST(AttentionPlan, ShortSequencesAreReadWhole) {
     EXPECT_EQ(select(other).kernel, AttentionKernel::none) << "flash reads the other tokens";
     other = r;
     other.invariant = true;
-    EXPECT_EQ(select(other).kernel, AttentionKernel::none) << "the choice depends on the batch's longest sequence";
+    for (const int page_runs : {0, 3}) {
+        other.max_page_runs = page_runs;
+        EXPECT_EQ(select(other).kernel, AttentionKernel::whole);
+        EXPECT_EQ(select(other).type, LK_CACHE_KIVI2) << "the same instance with and without pages";
+    }
+    other.max_page_runs = kAttentionWarps + 1;
+    EXPECT_EQ(select(other).kernel, AttentionKernel::none);
+}
+
+// The ring's tokens and the others have tiles of their own, so that there may be one more tile than tokens need.
+TEST(AttentionPlan, FixedSplitsCoverTheTilesOfBothKinds) {
+    AttentionRequest r = request_of(LK_CACHE_KIVI2, LK_CACHE_KIVI2, 128);
+    r.exact = true;
+    r.invariant = true;
+    r.max_page_runs = kAttentionWarps + 1;
+    for (int ring = 0; ring < 600; ++ring) {
+        const int halves = 5;  // sinks and the own token
+        r.max_tokens = ring + halves;
+        const AttentionChoice choice = select_attention(r);
+        ASSERT_EQ(choice.rest.kernel, AttentionKernel::whole);
+        const int tiles = (ring + kRowTile - 1) / kRowTile + 1;
+        EXPECT_GE(InvariantSplits::begin(split_attention(r, choice, 500, 500).rest), tiles) << ring;
+    }
 }
 
 // The error names the operation, the types and the shape.

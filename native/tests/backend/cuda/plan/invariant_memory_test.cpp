@@ -18,20 +18,20 @@ uint64_t device_bytes(const lk_context_params& params) {
     return e.device_bytes;
 }
 
-// What AttentionQueue allocates for n_rows rows at the end of a context.
-uint64_t planned_bytes(const kv::CacheConfig& c, int n_head, int n_rows) {
+// What AttentionQueue allocates for n_rows rows at the end of a context. group: query heads per KV head.
+uint64_t planned_bytes(const kv::CacheConfig& c, int n_head, int group, int n_rows) {
     const kv::SideSpec k = kv::make_side_spec(c, kv::Side::keys);
     const kv::SideSpec v = kv::make_side_spec(c, kv::Side::values);
     cuda::AttentionRequest request{};
     request.k = k.format;
     request.v = v.format;
-    request.n_head = n_head;
+    request.n_head = group * c.n_head_kv;
     request.n_head_kv = c.n_head_kv;
     request.n_segments = n_rows;
     request.max_rows = 1;
     // As row_plan.cpp counts: all rows of f16; otherwise pages, and the rows of a full ring with the sinks.
     const bool paged = k.format.quantized();
-    const int most = k.ageing.trigger + k.sinks - 1;
+    const int most = k.ageing.trigger - 1 + k.sinks;
     request.max_tokens = paged ? std::min(c.n_ctx, most) : c.n_ctx;
     request.max_page_runs =
         paged ? (c.n_ctx - (k.ageing.trigger - k.ageing.leave) + kv::kPageTokens - 1) / kv::kPageTokens : 0;
@@ -46,15 +46,17 @@ TEST(InvariantMemory, PartialResultsAreInTheEstimate) {
     ASSERT_EQ(lk_model_describe(test::demo_model(), &info), LK_OK);
     for (const lk_cache_type type :
          {LK_CACHE_F16, LK_CACHE_Q8_0, LK_CACHE_Q4_0, LK_CACHE_KIVI2, LK_CACHE_KIVI4, LK_CACHE_KIVI2_PAPER}) {
-        for (const uint32_t n_ctx : {256u, 4096u, 32768u, 131072u}) {
+        for (const auto& [n_ctx, residual] :
+             {std::pair{256u, 128}, {4096u, 128}, {4096u, 160}, {32768u, 128}, {131072u, 128}}) {
             for (const uint32_t n_ubatch : {64u, 512u, 2048u}) {
-                SCOPED_TRACE(::testing::Message()
-                             << lk_cache_type_name(type) << ", " << n_ctx << " tokens, " << n_ubatch << " rows");
+                SCOPED_TRACE(::testing::Message() << lk_cache_type_name(type) << ", residual " << residual << ", "
+                                                  << n_ctx << " tokens, " << n_ubatch << " rows");
                 lk_context_params params;
                 lk_context_params_default(&params);
                 params.n_ctx = n_ctx;
                 params.n_ubatch = n_ubatch;
                 params.cache.type_k = params.cache.type_v = type;
+                params.cache.residual = kv::is_kivi(type) ? residual : 0;
                 const uint64_t without = device_bytes(params);
                 params.batch_invariant = 1;
                 const uint64_t counted = device_bytes(params) - without;
@@ -66,7 +68,9 @@ TEST(InvariantMemory, PartialResultsAreInTheEstimate) {
                 c.n_seq_max = 1;
                 c.n_ubatch = static_cast<int>(std::min(n_ubatch, n_ctx));
                 c.params = params.cache;
-                const uint64_t planned = planned_bytes(c, static_cast<int>(info.n_head), c.n_ubatch);
+                const int n_head = static_cast<int>(info.n_head);
+                const uint64_t planned = std::max(planned_bytes(c, n_head, n_head / c.n_head_kv, c.n_ubatch),
+                                                  planned_bytes(c, n_head, 1, c.n_ubatch));
                 EXPECT_GE(counted, planned);
                 EXPECT_LE(counted, planned + planned / 4);
             }

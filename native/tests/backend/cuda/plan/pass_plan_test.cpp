@@ -86,7 +86,11 @@ TEST(PassPlan, SegmentsAreGroupedByTheirKernels) {
     const kv::SequenceSide& k = cache.sequence(1).k;
     EXPECT_EQ(exact.max_page_runs, static_cast<int>(k.pages().size()));
     EXPECT_EQ(exact.max_tokens, 500 + 1 - k.n_paged() + k.n_sinks());
-    const AttentionRequest request = attention_request(test::PluginPassView(cache, segments).cache, exact, 6, false);
+    const std::vector<AttentionRequest> requests =
+        attention_requests(test::PluginPassView(cache, segments).cache, plan, 6, false);
+    ASSERT_EQ(requests.size(), 3u) << "one per group";
+    EXPECT_EQ(requests[2].n_segments, 2);
+    const AttentionRequest& request = requests[0];
     EXPECT_EQ(request.query_rows(), 4 * 3);
     EXPECT_EQ(request.n_segments, 2);
     EXPECT_EQ(request.max_page_runs, exact.max_page_runs);

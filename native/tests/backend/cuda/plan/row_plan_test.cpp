@@ -6,6 +6,7 @@
 #include <climits>
 #include <cstring>
 
+#include "backend/cuda/plan/exact_rows.h"
 #include "backend/invariant_splits.h"
 #include "support/kv_helpers.h"
 #include "support/plugin_helpers.h"
@@ -30,6 +31,15 @@ struct SideReads {
     bool operator==(const SideReads&) const = default;
 };
 
+// How `whole` divides a row's exact tokens, and what reads the row with one query head per KV head.
+struct RowWork {
+    std::array<int, 4> exact_rows;  // sinks, first and last row in blocks, halves
+    AttentionKernel rest;           // reads the exact tokens
+    bool in_one_launch;             // and all others
+
+    bool operator==(const RowWork&) const = default;
+};
+
 struct RowReads {
     SideReads k;
     SideReads v;
@@ -37,6 +47,7 @@ struct RowReads {
     int page_runs;
     int page_tokens;
     bool exact;
+    RowWork work;
 
     bool operator==(const RowReads&) const = default;
 };
@@ -86,6 +97,41 @@ SideReads reads_of(const SideWork& w, const kv::SideSpec& spec, int position) {
     return reads;
 }
 
+// The kernels of an attention request; those of `whole` have no pages.
+AttentionChoice kernels_of(const AttentionRequest& request) {
+    return plan_attention(request, [](const AttentionVariant&) { return 500; }).choice;
+}
+
+// `whole` reads every exact token that a row sees once: in blocks those whose rows are in blocks.
+RowWork work_of(const SegmentWork& w, const kv::SideSpec& spec, const SideReads& reads,
+                const AttentionChoice& kernels) {
+    const bool in_blocks = spec.format.recipe.ring == kv::RowType::q8_0;
+    const auto divide = [&](int window) { return ExactRows(w, side_shape(spec, 1024), window, in_blocks); };
+    for (const int window : {0, 100}) {
+        const ExactRows rows = divide(window);
+        std::vector<int> times(w.length + 1);
+        for (int i = 0; i < rows.n_halves; ++i) {
+            ++times[rows.half_token(i)];
+        }
+        for (int token = rows.ring_first; token < rows.ring_end; ++token) {
+            ++times[token];
+        }
+        const int first = w.length + 1 - static_cast<int>(reads.rows.size());  // of `reads`
+        for (int token = window > 0 ? std::max(0, w.length + 1 - window) : 0; token <= w.length; ++token) {
+            EXPECT_EQ(times[token], token < rows.n_sinks || token >= w.page_tokens ? 1 : 0) << "token " << token;
+            const bool blocks = token >= rows.ring_first && token < rows.ring_end;
+            EXPECT_EQ(blocks, token >= first && reads.in_blocks[token - first]) << "token " << token;
+        }
+        if (in_blocks) {
+            EXPECT_EQ(rows.ring_end - rows.staged, w.k.staged.n_blocks);
+        }
+    }
+    const ExactRows rows = divide(0);
+    return {{rows.n_sinks, rows.ring_first, rows.ring_end, rows.n_halves},
+            kernels.rest.kernel,
+            kernels.rest.type != LK_CACHE_F16};
+}
+
 // The rows of a pass by their position in it.
 std::vector<RowReads> reads_of_pass(kv::Cache& cache, const Segment& segment) {
     const test::PluginPassView pass(cache, {&segment, 1});
@@ -93,22 +139,26 @@ std::vector<RowReads> reads_of_pass(kv::Cache& cache, const Segment& segment) {
     std::vector<uint64_t> image(plan.bytes() / 8);
     auto* const bytes = reinterpret_cast<uint8_t*>(image.data());
     write_rows(plan, pass.cache, pass.segments(), bytes, bytes);
-    const auto* const works = reinterpret_cast<const SegmentWork*>(bytes);
+    const auto* next = reinterpret_cast<const SegmentWork*>(bytes);
     std::vector<RowReads> rows(segment.n_rows);
     size_t n = 0;
-    for (const SegmentGroup& group : plan.groups) {
-        EXPECT_EQ(group.max_rows, 1);
-        for (size_t i = group.first; i < group.first + group.count; ++i, ++n) {
-            const SegmentWork& w = works[i];
+    for (const AttentionRequest& request : attention_requests(pass.cache, plan, cache.config().n_head_kv, true)) {
+        EXPECT_EQ(request.max_rows, 1);
+        const AttentionChoice kernels = kernels_of(request);
+        for (int i = 0; i < request.n_segments; ++i, ++n) {
+            const SegmentWork& w = *next++;
             EXPECT_EQ(w.n_rows, 1);
-            EXPECT_LE(w.length + 1 - w.page_tokens, group.max_tokens);
-            EXPECT_LE(w.page_runs, group.max_page_runs);
-            rows[w.row - segment.row] = {reads_of(w.k, cache.spec(Side::keys), w.length),
-                                         reads_of(w.v, cache.spec(Side::values), w.length),
-                                         w.length,
-                                         w.page_runs,
-                                         w.page_tokens,
-                                         group.exact};
+            EXPECT_LE(w.length + 1 - w.page_tokens, request.max_tokens);
+            EXPECT_LE(w.page_runs, request.max_page_runs);
+            RowReads& row = rows[w.row - segment.row];
+            row = {reads_of(w.k, cache.spec(Side::keys), w.length),
+                   reads_of(w.v, cache.spec(Side::values), w.length),
+                   w.length,
+                   w.page_runs,
+                   w.page_tokens,
+                   request.exact,
+                   {}};
+            row.work = work_of(w, cache.spec(Side::keys), row.k, kernels);
         }
     }
     EXPECT_EQ(n, static_cast<size_t>(segment.n_rows));
@@ -125,7 +175,7 @@ constexpr lk_cache_type kDecodedTypes[] = {LK_CACHE_F16,   LK_CACHE_Q8_0,       
                                            LK_CACHE_KIVI2, LK_CACHE_KIVI4_PAPER, LK_CACHE_KIVI2_PAPER, LK_CACHE_KIVI3};
 
 TEST(RowPlan, RowsReadWhatDecodingReads) {
-    constexpr int kTokens = 470;
+    constexpr int kTokens = 640;  // of which up to 526 are in five pages
     for (const lk_cache_type type : kDecodedTypes) {
         if (type == LK_CACHE_KIVI2_PAPER || type == LK_CACHE_KIVI4_PAPER) {
             continue;  // their prefill attends to the exact rows of its call
@@ -140,7 +190,7 @@ TEST(RowPlan, RowsReadWhatDecodingReads) {
             expected.push_back(reads_of_pass(single, one)[0]);
             test::append(single, 0, tokens, t, t + 1);
         }
-        for (const int size : {1, 3, 40, 64, 131, kTokens}) {
+        for (const int size : {3, 40, 131, kTokens}) {
             kv::Cache cache(shape.config());
             int n_passes = 0;
             for (int t = 0; t < kTokens;) {
@@ -159,6 +209,16 @@ TEST(RowPlan, RowsReadWhatDecodingReads) {
             EXPECT_LE(n_passes, (kTokens + size - 1) / size + 1) << "only the first flush ends a pass";
         }
         EXPECT_TRUE(expected.back().exact);
+        if (!kv::is_kivi(type)) {
+            continue;
+        }
+        const auto first_long = std::find_if(expected.begin(), expected.end(),
+                                             [](const RowReads& r) { return r.page_runs > kAttentionWarps; });
+        EXPECT_NE(first_long, expected.end());
+        for (auto row = expected.begin(); row != expected.end(); ++row) {
+            EXPECT_EQ(row->work.rest, AttentionKernel::whole);
+            EXPECT_EQ(row->work.in_one_launch, row < first_long) << "token " << row->length;
+        }
     }
 }
 
@@ -191,13 +251,10 @@ TEST(RowPlan, SplitsDoNotDependOnTheBatch) {
     for (const int group : {1, 4, 8, 71}) {
         r.n_head_kv = 2;
         r.n_head = 2 * group;
-        r.max_tokens = 100;
+        r.max_tokens = 90;
         r.max_page_runs = 9;
         const AttentionChoice choice = select_attention(r);
-        EXPECT_EQ(choice.rest.kernel, AttentionKernel::ring_rows);
-        r.max_page_runs = 2;
-        EXPECT_EQ(select_whole(r, choice).kernel, AttentionKernel::none) << "longer sequences would change it";
-        r.max_page_runs = 9;
+        EXPECT_EQ(choice.rest.kernel, group == 1 ? AttentionKernel::whole : AttentionKernel::ring_rows);
         for (const int n_segments : {1, 64, 1000}) {
             r.n_segments = n_segments;
             const AttentionSplits splits = split_attention(r, choice, 500, 500);
@@ -205,6 +262,80 @@ TEST(RowPlan, SplitsDoNotDependOnTheBatch) {
             EXPECT_EQ(splits.pages, 3) << "of four pages";
         }
     }
+}
+
+// Sequences of a pass, each with one row.
+struct RowBatch {
+    explicit RowBatch(const std::vector<int>& lengths, lk_cache_type type = LK_CACHE_KIVI2)
+        : cache(Shape{.type_k = type,
+                      .type_v = type,
+                      .lengths = {64, 50},
+                      .head_size = kHeadSize,
+                      .n_head_kv = 2,
+                      .n_seq = static_cast<int>(lengths.size())}
+                    .config()) {
+        for (int seq = 0; seq < static_cast<int>(lengths.size()); ++seq) {
+            const Shape shape{.type_k = type, .type_v = type, .head_size = kHeadSize, .n_head_kv = 2};
+            const Tokens tokens(shape, lengths[seq] + 1, static_cast<uint32_t>(seq));
+            for (int at = 0; at < lengths[seq];) {
+                const int n = std::min(lengths[seq] - at, 512);
+                test::append(cache, seq, tokens, at, at + n);
+                at += n;
+            }
+            segments.push_back({seq, seq, 1});
+        }
+        cache.reserve(segments);
+    }
+    std::vector<AttentionRequest> requests(int n_head, PassPlan* plan_out = nullptr) {
+        const test::PluginPassView pass(cache, segments);
+        const PassPlan plan = plan_rows(pass.cache, pass.segments());
+        if (plan_out != nullptr) {
+            *plan_out = plan;
+        }
+        return attention_requests(pass.cache, plan, n_head, true);
+    }
+
+    kv::Cache cache;
+    std::vector<Segment> segments;
+};
+
+// A segment is read in one launch or in several because of its own length alone.
+TEST(RowPlan, ShortSegmentsHaveAKernelOfTheirOwn) {
+    const auto expect_whole = [](const AttentionRequest& r) {
+        const AttentionLaunches launches = plan_attention(r, [](const AttentionVariant&) { return 500; });
+        EXPECT_EQ(launches.choice.rest.kernel, AttentionKernel::whole);
+        EXPECT_EQ(launches.choice.rest.type, LK_CACHE_KIVI2) << "the instance that reads pages, even if there are none";
+        EXPECT_EQ(launches.splits.all(), 1) << "no partial results";
+    };
+    RowBatch mixed({700, 20, 1500, 300, 626, 0, 560});
+    PassPlan plan;
+    const std::vector<AttentionRequest> requests = mixed.requests(2, &plan);
+    ASSERT_EQ(requests.size(), 2u);
+    EXPECT_EQ(requests[0].n_segments, 4);
+    EXPECT_EQ(requests[1].n_segments, 3);
+    expect_whole(requests[0]);
+    EXPECT_EQ(kernels_of(requests[1]).pages.kernel, AttentionKernel::pages_row);
+    EXPECT_EQ(requests[1].max_page_runs, 11);
+    ASSERT_EQ(plan.groups.size(), 1u);
+    EXPECT_EQ(plan.groups[0].n_short, 4u);
+    EXPECT_EQ(plan.segments, (std::vector<size_t>{1, 3, 5, 6, 0, 2, 4})) << "in order among short and long ones";
+    for (size_t i = 0; i < plan.segments.size(); ++i) {
+        EXPECT_EQ(is_short(plan.page_runs[i].runs), i < 4);
+    }
+
+    RowBatch all_short({20, 300, 0});
+    ASSERT_EQ(all_short.requests(2).size(), 1u);
+    expect_whole(all_short.requests(2)[0]);
+    RowBatch without_pages({20, 3});
+    expect_whole(without_pages.requests(2)[0]);
+    RowBatch all_long({700, 1500});
+    ASSERT_EQ(all_long.requests(2).size(), 1u);
+    EXPECT_EQ(kernels_of(all_long.requests(2)[0]).pages.kernel, AttentionKernel::pages_row);
+
+    ASSERT_EQ(mixed.requests(8).size(), 1u) << "grouped heads have no kernel for short sequences";
+    EXPECT_EQ(mixed.requests(8)[0].n_segments, 7);
+    RowBatch halves({700, 20, 300}, LK_CACHE_F16);
+    EXPECT_EQ(halves.requests(2).size(), 1u);
 }
 
 // The splits cover the steps in order, whatever their number.

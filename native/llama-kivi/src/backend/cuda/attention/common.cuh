@@ -87,7 +87,7 @@ __device__ inline int find_run(const Run* runs, int n_runs, int token) {
     return i;
 }
 
-// The thread block's split of n_steps tiles or pages: [begin, end).
+// The thread block's split of n_steps tiles or pages: [begin, end). One split has all of them.
 struct SplitRange {
     int begin;
     int end;
@@ -95,8 +95,9 @@ struct SplitRange {
     __device__ SplitRange(const AttentionWork& a, int n_steps, int n_splits) {
         const int split = blockIdx.y;
         const int each = (n_steps + n_splits - 1) / n_splits;
-        begin = a.fixed_splits ? InvariantSplits::begin(split) : split * each;
-        end = min(a.fixed_splits ? InvariantSplits::begin(split + 1) : begin + each, n_steps);
+        const bool fixed = a.fixed_splits && n_splits > 1;
+        begin = fixed ? InvariantSplits::begin(split) : split * each;
+        end = min(fixed ? InvariantSplits::begin(split + 1) : begin + each, n_steps);
     }
 };
 

@@ -18,6 +18,9 @@ namespace {
 template <class Warp, bool kShort, int kRows, int kCh>
 __device__ __forceinline__ void attend_pages(const AttentionWork& a, const SegmentWork& seg, const QueryRows& rows,
                                              int first, int end, char* own_shared, Softmax<kRows, kCh>& sum) {
+    if (first >= end) {
+        return;  // the tables of a sequence without pages are undefined
+    }
     const int head = rows.head();
     const kv::PageFormat& fk = a.k.format;
     const kv::PageFormat& fv = a.v.format;

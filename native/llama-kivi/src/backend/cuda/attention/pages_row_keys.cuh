@@ -16,23 +16,26 @@ __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kValueBits, kCh>::
         x.has_refined[n] = 32 * n + lane < kRefined;
         x.refined[n] = x.has_refined[n] ? *reinterpret_cast<const uint16_t*>(k_table + 4 + 2 * (32 * n + lane)) : 0;
     }
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-        x.wide[i] = 1;
-    }
+    unsigned wide = 0;  // byte i: 1 if channel i of the lane's quad is refined
     if (kRotated) {
+        // A byte per channel, where the weights will be.
+        unsigned* const quad = reinterpret_cast<unsigned*>(fold_k) + lane;
+        if (x.has_quad) {
+            *quad = 0;
+        }
+        __syncwarp();
 #pragma unroll
         for (int n = 0; n < kOwnRefined; ++n) {
-            for (int i = 0; i < min(32, kRefined - 32 * n); ++i) {
-                const int c = __shfl_sync(kAllLanes, x.refined[n], i) - 4 * lane;
-                if (c >= 0 && c < 4) {
-                    x.wide[0] = c == 0 ? 4.0f : x.wide[0];
-                    x.wide[1] = c == 1 ? 4.0f : x.wide[1];
-                    x.wide[2] = c == 2 ? 4.0f : x.wide[2];
-                    x.wide[3] = c == 3 ? 4.0f : x.wide[3];
-                }
+            if (x.has_refined[n]) {
+                fold_k[x.refined[n]] = 1;
             }
         }
+        __syncwarp();
+        wide = x.has_quad ? *quad : 0;
+    }
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+        x.wide[i] = (wide >> (8 * i) & 1u) != 0 ? 4.0f : 1.0f;
     }
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {

@@ -25,23 +25,36 @@ struct RingBlocks {
     static constexpr int kTileBytes = kTokens * kRowBytes + 16;  // a row may start within 16 bytes of a copy
     static constexpr int kSharedBytes = 2 * kTileBytes + kTokens * 4;
 
-    // Tokens [first, first + count) of the ring, whose memory is a circle of rows.
+    // `count` consecutive tokens of a segment: rows of the ring, whose memory is a circle, then staged rows.
     struct Rows {
+        const SideWork& side;
+        const SideShape& shape;
         const uint8_t* ring;  // of the KV head
+        int head;             // over all layers
         int ring_bytes;
-        int start;  // offset of the first row
+        int start;   // offset of the first row in the ring
+        int n_ring;  // leading tokens in the ring; 0 or less: none
         int count;
 
-        __device__ Rows(const SideWork& side, const SideShape& shape, int head, int first, int end)
-            : ring(side.ring_blocks + static_cast<size_t>(head) * shape.ring_rows * kRowBytes),
-              ring_bytes(shape.ring_rows * kRowBytes),
-              start((side.ring_start + first - side.n_paged) * kRowBytes),
+        __device__ Rows(const SideWork& work, const SideShape& of_side, int kv_head, int first, int staged, int end)
+            : side(work),
+              shape(of_side),
+              ring(work.ring_blocks + static_cast<size_t>(kv_head) * of_side.ring_rows * kRowBytes),
+              head(kv_head),
+              ring_bytes(of_side.ring_rows * kRowBytes),
+              start((work.ring_start + first - work.n_paged) * kRowBytes),
+              n_ring(staged - first),
               count(end - first) {}
 
-        // Offset of a tile's first row.
+        // Offset of a tile's first row in the ring. Of a tile without such a row only the remainder by 16 is used: that
+        // of its place in shared memory.
         __device__ int tile(int i) const {
             const int at = start + i * kTokens * kRowBytes;
             return at < ring_bytes ? at : at - ring_bytes;
+        }
+        // Where row i would be if it were staged.
+        __device__ const uint8_t* staged(int i) const {
+            return side.staged.blocks + (static_cast<ptrdiff_t>(head) * shape.n_ubatch + i - n_ring) * kRowBytes;
         }
     };
 
@@ -72,11 +85,14 @@ struct RingBlocks {
 
     // Copies a tile's rows to shared memory, 16 bytes at a time where every ring starts and ends at such a border.
     __device__ __forceinline__ void fetch(const Rows& rows, int tile, char* to) const {
+        const int first = tile * kTokens;
+        const int n = min(kTokens, rows.count - first);
         const int at = rows.tile(tile);
         const int before = at % 16;
-        const int bytes = min(kTokens, rows.count - tile * kTokens) * kRowBytes + before;
+        const int bytes = n * kRowBytes + before;
         const uint8_t* const from = rows.ring + (at - before);
-        if (rows.ring_bytes % 16 == 0 && at - before + bytes <= rows.ring_bytes) {
+        const int in_ring = rows.n_ring - first;
+        if (in_ring >= n && rows.ring_bytes % 16 == 0 && at - before + bytes <= rows.ring_bytes) {
             const uint8_t* own = from + 16 * lane;
             asm("" : "+l"(own));  // one address for all copies
             const int left = bytes - 16 * lane;
@@ -89,6 +105,10 @@ struct RingBlocks {
             }
             return;
         }
+        if (in_ring < n) {
+            fetch_staged(rows, first, n, max(in_ring, 0), to + before);
+            return;
+        }
         const int chunk = rows.ring_bytes % 16 == 0 ? 16 : 4;
 #pragma unroll 1
         for (int i = (chunk == 16 ? 0 : before) + chunk * lane; i < bytes; i += chunk * 32) {
@@ -99,6 +119,32 @@ struct RingBlocks {
             } else {
                 copy_async_word(to + i, one);
             }
+        }
+    }
+
+    // The same for n rows from `first` on, of which in_ring are in the ring and the others are staged. Staged rows are
+    // at any multiple of kPiece.
+    __device__ __forceinline__ void fetch_staged(const Rows& rows, int first, int n, int in_ring, char* to) const {
+        constexpr int kPiece = 4 * kPairs;
+        const int left = n * kRowBytes - kPiece * lane;
+        char* const own_to = to + kPiece * lane;
+        const uint8_t* own = rows.staged(first) + kPiece * lane;
+        asm("" : "+l"(own));  // one address for all copies
+        if (in_ring == 0) {
+#pragma unroll
+            for (int i = 0; i < kTokens * kRowBytes; i += kPiece * 32) {
+                if (i < left) {
+                    copy_async_small<kPiece>(own_to + i, own + i);
+                }
+            }
+            return;
+        }
+        const int at = rows.tile(first / kTokens) + kPiece * lane;
+#pragma unroll 1
+        for (int i = 0; i < left; i += kPiece * 32) {
+            const uint8_t* const in_memory = rows.ring + at + i - (at + i >= rows.ring_bytes ? rows.ring_bytes : 0);
+            const bool staged = kPiece * lane + i >= in_ring * kRowBytes;
+            copy_async_small<kPiece>(own_to + i, staged ? own + i : in_memory);
         }
     }
 

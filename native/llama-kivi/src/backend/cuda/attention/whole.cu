@@ -11,6 +11,7 @@
 #include "backend/cuda/attention/ring_blocks.cuh"
 #include "backend/cuda/attention/row_tile.cuh"
 #include "backend/cuda/device/queue.h"
+#include "backend/cuda/plan/exact_rows.h"
 
 namespace lk::cuda {
 
@@ -18,28 +19,6 @@ namespace {
 
 // Without pages: all tokens are rows, or another kernel reads the pages.
 struct NoPages {};
-
-// A segment's exact tokens: rows [ring_first, ring_end) of a q8_0 ring, and halves, which are the sinks and the tokens
-// from `rest` on.
-struct ExactRows {
-    int ring_first;
-    int ring_end;
-    int n_sinks;
-    int rest;
-    int n_halves;
-
-    __device__ ExactRows(const SegmentWork& s, int position, int window, bool ring_in_blocks) {
-        const int first_seen = window > 0 ? max(0, position + 1 - window) : 0;
-        n_sinks = s.k.n_sinks;
-        ring_first = max(max(s.page_tokens, n_sinks), first_seen);
-        ring_end = ring_in_blocks ? max(ring_first, s.k.n_paged + s.k.n_ring) : ring_first;
-        rest = ring_end;
-        n_halves = n_sinks + position + 1 - rest;
-    }
-    __device__ int ring_tiles() const { return (ring_end - ring_first + 31) / 32; }
-    __device__ int half_tiles() const { return (n_halves + 31) / 32; }
-    __device__ int half_token(int i) const { return i < n_sinks ? i : rest + i - n_sinks; }
-};
 
 // Undoes the rotation of a warp's values: a Hadamard transform over lanes and their channels, and the centre.
 template <int kCh>
@@ -140,19 +119,18 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_whole_kern
     const int head = rows.head();
     const int position = rows.position(0);
     const bool in_blocks = a.k.format.recipe.ring == kv::RowType::q8_0;
-    const ExactRows exact(seg, position, a.window, in_blocks);
+    const ExactRows exact(seg, a.k, a.window, in_blocks);
     const int n_ring_tiles = exact.ring_tiles();
     const int n_tiles = n_ring_tiles + exact.half_tiles();
-    const int per_split = (n_tiles + a.n_splits - 1) / a.n_splits;
-    const int end = min(static_cast<int>(blockIdx.y + 1) * per_split, n_tiles);
+    const auto [begin, end] = SplitRange(a, n_tiles, a.n_splits);
     const int first_warp = std::is_same_v<Pages, NoPages> ? 0 : seg.page_runs % kJoinWarps;
     const int step = kJoinWarps - first_warp;
-    const int first = warp < first_warp ? end : static_cast<int>(blockIdx.y) * per_split + warp - first_warp;
+    const int first = warp < first_warp ? end : begin + warp - first_warp;
     char* const own_shared = shared + warp * whole_warp_bytes<kD>(a.k.format, a.v.format);
 
     const Ring own_ring(own_shared, lane);
-    const typename Ring::Rows k(seg.k, a.k, head, exact.ring_first, exact.ring_end);
-    const typename Ring::Rows v(seg.v, a.v, head, exact.ring_first, exact.ring_end);
+    const typename Ring::Rows k(seg.k, a.k, head, exact.ring_first, exact.staged, exact.ring_end);
+    const typename Ring::Rows v(seg.v, a.v, head, exact.ring_first, exact.staged, exact.ring_end);
     const int ring_end = min(end, n_ring_tiles);
     if (first < ring_end) {
         own_ring.fetch(k, first, own_ring.keys());
@@ -177,16 +155,21 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_whole_kern
         add_ring(own_ring, ring, sum);
     }
     // The first of the warp's tiles that are halves.
-    const int half = first + max(0, n_ring_tiles - first + step - 1) / step * step;
+    int half = first;
+    while (half < n_ring_tiles) {
+        half += step;
+    }
     if (half < end) {
+        // Computed again, which takes fewer registers than keeping it.
+        const ExactRows halves(seg, a.k, a.window, in_blocks);
         RowTile<1, kCh, 16, false> tiles;
         tiles.lane = lane;
         tiles.window = a.window;
         tiles.load_query(0, a.q + rows.output(0) * kD, a.scale, position);
         for (int tile = half; tile < end; tile += step) {
             const int i = (tile - n_ring_tiles) * 32;
-            const int n = min(32, exact.n_halves - i);
-            const int token = exact.half_token(i + min(lane, n - 1));
+            const int n = min(32, halves.n_halves - i);
+            const int token = halves.half_token(i + min(lane, n - 1));
             tiles.add(n, token, exact_row(seg.k, a.k, head, kD, token).bits,
                       exact_row(seg.v, a.v, head, kD, token).bits, sum);
         }
@@ -203,7 +186,7 @@ AttentionFunction function_of_blocks(const kv::PageFormat& k, const kv::PageForm
 
 template <class Codes>
 AttentionFunction function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v) {
-    constexpr int kBlocks = 5;
+    constexpr int kBlocks = 6;  // as many as fit into the registers and shared memory of compute capability 9.0
     switch (variant.width) {
     case 64:
         return function_of_blocks<RowWarp<1, Codes::kBits, Codes::kPaper, Codes::kValueBits, 2>, 2, kBlocks>(k, v);

@@ -18,10 +18,15 @@ __device__ inline void copy_async(void* shared, const void* global) {
     copy_async(shared_address(shared), global);
 }
 
-// Copies 4 bytes to shared memory asynchronously.
+// Copies 4 or 8 bytes to shared memory asynchronously.
+template <int kBytes>
+__device__ inline void copy_async_small(void* shared, const void* global) {
+    static_assert(kBytes == 4 || kBytes == 8);
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2;\n" ::"r"(shared_address(shared)), "l"(global), "n"(kBytes));
+}
+
 __device__ inline void copy_async_word(void* shared, const void* global) {
-    const unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;\n" ::"r"(to), "l"(global));
+    copy_async_small<4>(shared, global);
 }
 
 __device__ inline void copy_commit() {

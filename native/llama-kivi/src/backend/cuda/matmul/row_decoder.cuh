@@ -91,7 +91,7 @@ public:
     // The first half of decode, for a kernel that has something to do until the codes arrive.
     template <int kChunk, int kTile>
     __device__ Codes load() const {
-        Codes codes;
+        Codes codes{};
 #pragma unroll
         for (int k = 0; k < 2; ++k) {
             const int distance = 8 * (2 * kTile + k) * kPitch;

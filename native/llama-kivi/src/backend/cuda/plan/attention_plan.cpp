@@ -58,13 +58,14 @@ AttentionVariant flash_variant(int head_size, int query_rows) {
 }
 
 int splits_of(const AttentionRequest& r, const AttentionVariant& variant, int n_tokens, int n_slots) {
+    const auto pieces = [&](int n) { return (n + variant.n_tokens - 1) / variant.n_tokens; };
     if (r.invariant && variant.kernel != AttentionKernel::flash) {
-        return std::max(1,
-                        InvariantSplits::count((n_tokens + variant.n_tokens - 1) / variant.n_tokens * kAttentionWarps));
+        // A ring and the other tokens have tiles of their own in `whole`.
+        const int rounding = variant.kernel == AttentionKernel::whole ? kRowTile : 0;
+        return std::max(1, InvariantSplits::count(pieces(n_tokens + rounding) * kAttentionWarps));
     }
     constexpr double kOverhead = 1.5;  // per thread block, in steps
-    const int n_pieces = (n_tokens + variant.n_tokens - 1) / variant.n_tokens;
-    return choose_splits(attention_blocks(r, variant) * r.n_segments, n_pieces, n_slots, kOverhead);
+    return choose_splits(attention_blocks(r, variant) * r.n_segments, pieces(n_tokens), n_slots, kOverhead);
 }
 
 }  // namespace
@@ -94,10 +95,9 @@ AttentionChoice select_attention(const AttentionRequest& r) {
     if (r.exact && in_halves && (query_rows <= kFewRows || r.invariant) && is_decoding_width(r.k.head_size)) {
         const bool k_blocks = r.k.recipe.ring == kv::RowType::q8_0;
         const bool v_blocks = r.v.recipe.ring == kv::RowType::q8_0;
-        const AttentionKernel kernel = !k_blocks && !v_blocks ? AttentionKernel::rows
-                                       : k_blocks && v_blocks && query_rows == 1 && !r.invariant
-                                           ? AttentionKernel::whole
-                                           : AttentionKernel::ring_rows;
+        const AttentionKernel kernel = !k_blocks && !v_blocks                    ? AttentionKernel::rows
+                                       : k_blocks && v_blocks && query_rows == 1 ? AttentionKernel::whole
+                                                                                 : AttentionKernel::ring_rows;
         choice.rest = few_rows_variant(kernel, r.k, query_rows);
         choice.rest.type = LK_CACHE_F16;
     } else {
@@ -125,13 +125,17 @@ AttentionSplits split_attention(const AttentionRequest& r, const AttentionChoice
     return splits;
 }
 
-AttentionVariant select_whole(const AttentionRequest& r, const AttentionChoice& choice) {
-    // Up to one page per warp. A batch-invariant pass cannot choose by the longest sequence of its batch.
-    if (choice.pages.kernel != AttentionKernel::pages_row || r.max_page_runs > kAttentionWarps || !r.exact ||
-        r.invariant || r.k.recipe.ring != r.v.recipe.ring) {
+AttentionVariant select_whole(const AttentionRequest& r) {
+    // Without pages another kernel may divide the tokens. A batch-invariant pass has one kernel for all short segments,
+    // because compilers may round the same formula differently in another.
+    if (!r.exact || !is_short(r.max_page_runs) || (r.max_page_runs == 0 && !r.invariant) ||
+        r.k.recipe.ring != r.v.recipe.ring) {
         return {};
     }
-    AttentionVariant whole = choice.pages;
+    AttentionVariant whole = select_pages(r.k, r.v, r.query_rows());
+    if (whole.kernel != AttentionKernel::pages_row) {
+        return {};
+    }
     whole.kernel = AttentionKernel::whole;
     return whole;
 }

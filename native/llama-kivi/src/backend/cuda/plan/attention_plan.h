@@ -27,6 +27,7 @@ struct AttentionVariant {
 };
 
 constexpr int kAttentionWarps = 4;  // warps per thread block
+constexpr int kRowTile = 32;        // tokens that a warp of a decoding kernel reads at once, row by row
 constexpr int kFewRows = 4;         // the decoding kernels are used up to this many rows or query rows of a segment
 constexpr int kFlashTile = 64;      // tokens
 constexpr int kFlashSplitRows =
@@ -55,7 +56,7 @@ struct AttentionRequest {
     int max_tokens;     // most tokens of a segment, without those in page_runs
     int max_page_runs;  // most runs per segment that the page kernel reads
     bool exact;         // all tokens outside page_runs are in full precision and without a frame
-    bool invariant;     // splits do not depend on the batch
+    bool invariant;     // a segment's kernels and splits do not depend on the others
 
     int query_rows() const { return max_rows * (n_head / n_head_kv); }  // per KV head
 };
@@ -86,9 +87,15 @@ struct AttentionSplits {
 // Number of thread blocks per split.
 int attention_blocks(const AttentionRequest& request, const AttentionVariant& variant);
 
-// Returns the kernel that reads all tokens of short sequences in one launch. Returns `none` for long sequences: the
-// kernels of `choice` are faster per page.
-AttentionVariant select_whole(const AttentionRequest& request, const AttentionChoice& choice);
+// Whether one launch may read a segment of so many page runs: up to one per warp.
+constexpr bool is_short(int page_runs) {
+    return page_runs <= kAttentionWarps;
+}
+
+// Returns the kernel that reads all tokens of short sequences in one launch. Returns `none` for long sequences, for
+// which kernels of their own are faster per page. The segments of a batch-invariant request are all short or all long
+// if there is such a kernel; see attention_requests.
+AttentionVariant select_whole(const AttentionRequest& request);
 
 // rest_slots, page_slots: how many thread blocks of each chosen kernel the device runs at once.
 AttentionSplits split_attention(const AttentionRequest& request, const AttentionChoice& choice, int rest_slots,
@@ -104,7 +111,7 @@ struct AttentionLaunches {
 template <class SlotsOf>
 AttentionLaunches plan_attention(const AttentionRequest& request, SlotsOf&& slots_of) {
     const AttentionChoice choice = select_attention(request);
-    const AttentionVariant whole = select_whole(request, choice);
+    const AttentionVariant whole = select_whole(request);
     if (whole.kernel != AttentionKernel::none) {
         return {{whole, {}}, {1, 0}};
     }

@@ -195,17 +195,32 @@ SideShape side_shape(const kv::SideSpec& spec, int n_ubatch) {
             spec.visibility == kv::Visibility::stored && reads_staged_pages(spec)};
 }
 
-AttentionRequest attention_request(const PassCache& cache, const SegmentGroup& group, int n_head, bool invariant) {
-    return {cache.spec(Side::keys).format,
-            cache.spec(Side::values).format,
-            n_head,
-            cache.config().n_head_kv,
-            static_cast<int>(group.count),
-            group.max_rows,
-            group.max_tokens,
-            group.max_page_runs,
-            group.exact,
-            invariant};
+std::vector<AttentionRequest> attention_requests(const PassCache& cache, const PassPlan& plan, int n_head,
+                                                 bool invariant) {
+    std::vector<AttentionRequest> requests;
+    for (const SegmentGroup& group : plan.groups) {
+        const AttentionRequest all{cache.spec(Side::keys).format,
+                                   cache.spec(Side::values).format,
+                                   n_head,
+                                   cache.config().n_head_kv,
+                                   static_cast<int>(group.count),
+                                   group.max_rows,
+                                   group.max_tokens,
+                                   group.max_page_runs,
+                                   group.exact,
+                                   invariant};
+        AttentionRequest leading = all;
+        leading.n_segments = static_cast<int>(group.n_short);
+        leading.max_page_runs = std::min(group.max_page_runs, kAttentionWarps);
+        if (group.n_short > 0 && group.n_short < group.count && select_whole(leading).kernel != AttentionKernel::none) {
+            AttentionRequest others = all;
+            others.n_segments -= leading.n_segments;
+            requests.insert(requests.end(), {leading, others});
+        } else {
+            requests.push_back(all);
+        }
+    }
+    return requests;
 }
 
 }  // namespace lk::cuda

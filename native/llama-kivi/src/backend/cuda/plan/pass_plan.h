@@ -27,6 +27,7 @@ struct SegmentGroup {
     int max_tokens;     //
     int max_page_runs;  //
     bool exact;         //
+    size_t n_short;     // leading segments of a batch-invariant pass with is_short(page runs); otherwise 0
 };
 
 // A row of a batch-invariant pass; see row_plan.h.
@@ -72,7 +73,10 @@ bool reads_pages(const kv::SideSpec& k, const kv::SideSpec& v);
 // Shape of one side, for the kernels.
 SideShape side_shape(const kv::SideSpec& spec, int n_ubatch);
 
-// The attention request of a group. invariant: plan_rows made the plan.
-AttentionRequest attention_request(const PassCache& cache, const SegmentGroup& group, int n_head, bool invariant);
+// The attention requests of a plan, which share out its segments in order. There is one per group, but two if a group's
+// short segments have a kernel of their own: in a batch-invariant pass the kernel follows from the segment alone.
+// invariant: plan_rows made the plan.
+std::vector<AttentionRequest> attention_requests(const PassCache& cache, const PassPlan& plan, int n_head,
+                                                 bool invariant);
 
 }  // namespace lk::cuda

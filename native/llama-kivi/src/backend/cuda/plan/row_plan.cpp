@@ -154,7 +154,10 @@ PassPlan plan_rows(const PassCache& cache, std::span<const lk_plugin_segment> se
             continue;
         }
         SegmentGroup& group = plan.groups.emplace_back();
-        group = {plan.segments.size(), members[kind].size(), 1, 0, 0, kind == 0};
+        group = {plan.segments.size(), members[kind].size(), 1, 0, 0, kind == 0, 0};
+        const auto first_long = std::stable_partition(members[kind].begin(), members[kind].end(),
+                                                      [](const Member& m) { return is_short(m.taken.runs); });
+        group.n_short = static_cast<size_t>(first_long - members[kind].begin());
         for (const Member& m : members[kind]) {
             const lk_plugin_segment& s = segments[m.segment];
             const int n_tokens = s.length + m.row.preceding + 1 - m.taken.tokens;
