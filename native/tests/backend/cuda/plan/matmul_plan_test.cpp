@@ -42,16 +42,16 @@ TEST(MatmulPlan, KernelsByTypeAndTokens) {
     }
 }
 
-// With wgmma, quantized weights stay in tiles up to more tokens.
+// With wgmma, quantized weights of many tokens stay in tiles; few tokens keep their kernels.
 TEST(MatmulPlan, TilesWithWgmma) {
     const Processors processors{132, 232448, true};
     for (const WeightType type : test::kWeightTypes) {
         SCOPED_TRACE(weight_type_traits(type)->name);
-        for (const int n : {1, 2, 8, 9, 64, 65, 256, 257, 2048}) {
+        for (const int n : {1, 2, 8, 9, 32, 33, 64, 65, 128, 129, 2048}) {
             SCOPED_TRACE(n);
-            const MatmulKernel without = select(type, n);
-            const bool in_tiles = without == MatmulKernel::tiles || (!is_float(type) && n > 64 && n <= 256);
-            EXPECT_EQ(select_matmul(type, 4096, n, processors, false), in_tiles ? MatmulKernel::tiles_wgmma : without);
+            const bool uses = !is_float(type) && n > 32 && n <= 128;
+            EXPECT_EQ(select_matmul(type, 4096, n, processors, false),
+                      uses ? MatmulKernel::tiles_wgmma : select(type, n));
             const MatmulKernel invariant = select_matmul(type, 4096, n, processors, true);
             EXPECT_EQ(invariant == MatmulKernel::tiles_wgmma, !is_float(type)) << "one kernel for every n";
             EXPECT_EQ(takes_lane_halves(invariant), !is_float(type));

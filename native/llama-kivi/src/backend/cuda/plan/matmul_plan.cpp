@@ -53,13 +53,13 @@ MatmulKernel select_matmul(WeightType type, int64_t n_cols, int n, const Process
              "and a multiple of 8. Leave all layers on the CPU",
              type_text(type).c_str(), static_cast<long long>(n_cols), n);
     const int shared_bytes = processors.shared_bytes;
-    const MatmulKernel tiles = processors.wgmma ? MatmulKernel::tiles_wgmma : MatmulKernel::tiles;
     if (invariant) {
         if (is_float(type)) {
             // With wgmma, halves are read faster; other floats would have to be converted first.
             const bool few = n <= OrderedPlan::kFewColumns && !(processors.wgmma && type == WeightType::F16);
             return few ? MatmulKernel::ordered_few : MatmulKernel::ordered;
         }
+        const MatmulKernel tiles = processors.wgmma ? MatmulKernel::tiles_wgmma : MatmulKernel::tiles;
         return tile_columns(type, shared_bytes) > 0 ? tiles : MatmulKernel::ordered;
     }
     if (n == 1) {
@@ -74,7 +74,7 @@ MatmulKernel select_matmul(WeightType type, int64_t n_cols, int n, const Process
     const int most = processors.wgmma ? kWgmmaColumns : kTileColumns;
     if (!is_float(type) && n <= most &&
         tile_stages(type, std::min(n, kTileColumns), shared_bytes) >= TilePlan::kLeastStages) {
-        return tiles;
+        return processors.wgmma && n >= kWgmmaFrom ? MatmulKernel::tiles_wgmma : MatmulKernel::tiles;
     }
     return MatmulKernel::halves;
 }

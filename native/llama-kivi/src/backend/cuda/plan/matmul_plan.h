@@ -18,7 +18,7 @@ enum class MatmulKernel {
     vector_codes,  // one token in 8 bits
     few,           // few tokens in halves
     tiles,         // up to kTileColumns tokens in halves, quantized weights
-    tiles_wgmma,   // the same with wgmma: up to kWgmmaColumns tokens in lane halves; see ToLaneHalves
+    tiles_wgmma,   // the same with wgmma: kWgmmaFrom to kWgmmaColumns tokens in lane halves; see ToLaneHalves
     halves,        // cuBLAS, after converting weights to halves
     ordered,       // batch-invariant: any number of tokens, after converting weights to halves; with wgmma if it can
     ordered_few,   // the same order of summing for few tokens and float weights
@@ -38,7 +38,8 @@ constexpr int few_columns(WeightType type) {
 }
 
 constexpr int kTileColumns = 64;    // tokens of a launch of multiply_tiles
-constexpr int kWgmmaColumns = 256;  // tokens that several such launches multiply faster than cuBLAS
+constexpr int kWgmmaFrom = 33;      // with fewer tokens, decoding binds, and the other kernel has more warps
+constexpr int kWgmmaColumns = 128;  // tokens that several launches multiply faster than cuBLAS
 
 constexpr bool takes_lane_halves(MatmulKernel kernel) {
     return kernel == MatmulKernel::tiles_wgmma;
