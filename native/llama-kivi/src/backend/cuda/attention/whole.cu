@@ -2,7 +2,8 @@
 // that short sequences need one launch and no partial results.
 //
 // A warp processes pages, or tiles of 32 rows, or both; warps synchronize only at the end. Warps that have a page more
-// than others get no tiles: a page costs as much as four.
+// than others get no tiles: a page costs as much as four. Beside pages the first warp never gets tiles, so that the
+// shared memory of the other warps' tiles leaves room for eight thread blocks per multiprocessor.
 //   pages       pages_row.cuh
 //   q8_0 rings  ring_blocks.cuh, copied to shared memory a tile ahead
 //   halves      row_tile.cuh: f16 rings, sinks, staged rows
@@ -96,9 +97,15 @@ __device__ __forceinline__ void add_ring(const RingBlocks<kD>& own, const Softma
     }
 }
 
-template <int kD>
-__host__ __device__ inline int whole_warp_bytes(const kv::PageFormat& k, const kv::PageFormat& v) {
-    return (k.recipe.ring == kv::RowType::q8_0 ? RingBlocks<kD>::kSharedBytes : 0) + page_warp_bytes(k, v, 1);
+// Warps from this one on may have tiles.
+template <class Pages>
+constexpr int kFirstRowWarp = std::is_same_v<Pages, NoPages> ? 0 : 1;
+
+// Shared memory of the warps' tiles of a q8_0 ring; each warp's page_warp_bytes follow.
+template <class Pages, int kD>
+__host__ __device__ inline int ring_bytes(const kv::PageFormat& k) {
+    const int n_warps = kJoinWarps - kFirstRowWarp<Pages>;
+    return k.recipe.ring == kv::RowType::q8_0 ? n_warps * RingBlocks<kD>::kSharedBytes : 0;
 }
 
 // Pages: a RowWarp, or NoPages. kBlocks: thread blocks per multiprocessor.
@@ -123,12 +130,12 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_whole_kern
     const int n_ring_tiles = exact.ring_tiles();
     const int n_tiles = n_ring_tiles + exact.half_tiles();
     const auto [begin, end] = SplitRange(a, n_tiles, a.n_splits);
-    const int first_warp = std::is_same_v<Pages, NoPages> ? 0 : seg.page_runs % kJoinWarps;
+    constexpr int kFirstWarp = kFirstRowWarp<Pages>;
+    const int first_warp = kFirstWarp == 0 ? 0 : max(kFirstWarp, seg.page_runs % kJoinWarps);
     const int step = kJoinWarps - first_warp;
     const int first = warp < first_warp ? end : begin + warp - first_warp;
-    char* const own_shared = shared + warp * whole_warp_bytes<kD>(a.k.format, a.v.format);
 
-    const Ring own_ring(own_shared, lane);
+    const Ring own_ring(shared + max(warp - kFirstWarp, 0) * Ring::kSharedBytes, lane);
     const typename Ring::Rows k(seg.k, a.k, head, exact.ring_first, exact.staged, exact.ring_end);
     const typename Ring::Rows v(seg.v, a.v, head, exact.ring_first, exact.staged, exact.ring_end);
     const int ring_end = min(end, n_ring_tiles);
@@ -142,8 +149,9 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_whole_kern
     Softmax<1, kCh> sum;
     if constexpr (!std::is_same_v<Pages, NoPages>) {
         if (warp < seg.page_runs) {
-            attend_pages<Pages, true>(a, seg, rows, warp, seg.page_runs,
-                                      own_shared + (in_blocks ? Ring::kSharedBytes : 0), sum);
+            char* const own_shared =
+                shared + ring_bytes<Pages, kD>(a.k.format) + warp * page_warp_bytes(a.k.format, a.v.format, 1);
+            attend_pages<Pages, true>(a, seg, rows, warp, seg.page_runs, own_shared, sum);
             if constexpr (Pages::kRotated) {
                 unrotate(value_centre<Pages>(a, seg, head), lane, sum);
             }
@@ -179,14 +187,14 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_whole_kern
 
 template <class Pages, int kCh, int kBlocks>
 AttentionFunction function_of_blocks(const kv::PageFormat& k, const kv::PageFormat& v) {
-    const int work = kJoinWarps * whole_warp_bytes<kCh * 32>(k, v);
+    const int work = ring_bytes<Pages, kCh * 32>(k) + kJoinWarps * page_warp_bytes(k, v, 1);
     const int joined = join_bytes(1, kCh * 32);
     return {reinterpret_cast<const void*>(attention_whole_kernel<Pages, kCh, kBlocks>), work > joined ? work : joined};
 }
 
 template <class Codes>
 AttentionFunction function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v) {
-    constexpr int kBlocks = 6;  // as many as fit into the registers and shared memory of compute capability 9.0
+    constexpr int kBlocks = 8;  // as many as fit into the shared memory of compute capability 9.0
     switch (variant.width) {
     case 64:
         return function_of_blocks<RowWarp<1, Codes::kBits, Codes::kPaper, Codes::kValueBits, 2>, 2, kBlocks>(k, v);
