@@ -122,7 +122,7 @@ __device__ inline void plan_tiles(const AttentionWork& a, const SegmentWork& seg
 // `turned`, transformed by the Hadamard transform over `block` channels to match rotated keys.
 template <class S>
 __device__ __forceinline__ void load_queries(const AttentionWork& a, const QueryRows& rows, const Lane& at, int d,
-                                             int block, int frame, bool turned, uint16_t* q) {
+                                             int block, int frame, bool turned, typename S::Queries q) {
     constexpr int kOwn = (S::kD + 31) / 32;
     const int lane = at.lane;
     const int pairs = a.n_rot / 2;
@@ -171,7 +171,7 @@ __device__ __forceinline__ void load_queries(const AttentionWork& a, const Query
 #pragma unroll
         for (int i = 0; i < kOwn; ++i) {
             if (lane + 32 * i < S::kD) {
-                q[r * S::kStride + lane + 32 * i] = float_to_half_bits(x[i] * scale);
+                *q.at(r, lane + 32 * i) = float_to_half_bits(x[i] * scale);
             }
         }
     }
