@@ -22,6 +22,7 @@ enable_language(CUDA)
 find_package(CUDAToolkit REQUIRED)
 
 file(GLOB_RECURSE LK_CUDA_KERNELS CONFIGURE_DEPENDS ${LK_ROOT}/src/backend/cuda/*.cu)
+list(FILTER LK_CUDA_KERNELS EXCLUDE REGEX "_wgmma\\.cu$")  # for compute capability 9.0a and CUDA 12
 add_library(llama-kivi-cuda-kernels OBJECT ${LK_CUDA_KERNELS})
 set_target_properties(llama-kivi-cuda-kernels PROPERTIES POSITION_INDEPENDENT_CODE ON)
 target_include_directories(llama-kivi-cuda-kernels PRIVATE ${LK_ROOT}/include ${LK_ROOT}/src)

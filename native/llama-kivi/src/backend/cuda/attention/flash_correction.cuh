@@ -29,7 +29,12 @@ class CorrectedTiles {
 public:
     static constexpr int kColumns = 8;
 
+    CorrectedTiles() = default;
+    // first: the first of the tiles.
+    __device__ explicit CorrectedTiles(int first) : first_(first) {}
+
     __device__ bool contains(int index) const { return index < end_; }
+    __device__ int first() const { return first_; }
 
     // Squares the scales of the next tiles. index, planned: the current tile, and the one after the last that every
     // warp knows. squares: half [8, stride].
@@ -44,7 +49,7 @@ public:
             ++end_;
         }
         const int n = n_groups == 1 ? end_ - first_ : n_groups;
-        for (int c = threadIdx.x; c < f.head_size; c += S::kThreads) {
+        for (int c = S::loader(); c < f.head_size; c += S::kLoaders) {
             unsigned scales[kColumns];
 #pragma unroll
             for (int i = 0; i < kColumns; ++i) {

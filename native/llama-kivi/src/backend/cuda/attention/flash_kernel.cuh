@@ -144,7 +144,7 @@ __global__ void __launch_bounds__(S::kThreads, S::kD <= 128 ? 2 : 1) attention_f
         if (tile.frame != frame || turn != turned) {
             frame = tile.frame;
             turned = turn;
-            load_queries<S>(a, rows, at, d, block, frame, turned, q);
+            load_queries<S, S::kWarps>(a, rows, at.warp, S::kRows, at.lane, d, block, frame, turned, q);
             __syncthreads();
         }
         if (correct_next) {
@@ -176,7 +176,7 @@ __global__ void __launch_bounds__(S::kThreads, S::kD <= 128 ? 2 : 1) attention_f
     if constexpr (S::kSplit) {
         merge_warps(a, rows, at, output, reinterpret_cast<float*>(shared));
     } else {
-        store_rows(a, rows, at, d, output);
+        store_rows(a, rows, at, warp_tile.own_row, d, output);
     }
 }
 

@@ -5,7 +5,8 @@ namespace lk::cuda {
 
 struct Processors {
     int count;
-    int shared_bytes;  // most shared memory per thread block
+    int shared_bytes;    // most shared memory per thread block
+    bool wgmma = false;  // kernels with wgmma are compiled in, and the device runs them (compute capability 9.0)
 };
 
 }  // namespace lk::cuda
