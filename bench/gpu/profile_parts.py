@@ -13,7 +13,7 @@ PARTS = [
     ("attention: pages", r"\battention_pages(_row)?_kernel<|\battention_rows_kernel<\d+, \d+, [48][,>]"),
     ("attention: ring", r"\battention_rows_kernel<\d+, \d+, 16[,>]|\battention_whole_kernel<.*NoPages"),
     ("attention: pages and ring", r"\battention_whole_kernel<"),
-    ("attention: prompts", r"\battention_flash_kernel<"),
+    ("attention: prompts", r"\battention_flash(_wgmma)?_kernel<"),
     ("attention: merge", r"\bjoin_kernel\b"),
     ("GEMV", r"\bmultiply_(vector|stream)_kernel<"),
     ("GEMM", r"\bmultiply_(few|tiles|ordered)(_few|_wgmma)*_kernel\b|\badd_segments_kernel\b|gemm|Gemm|cublas|cutlass|nvjet|splitK"),

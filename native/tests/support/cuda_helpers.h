@@ -148,14 +148,14 @@ protected:
         return out;
     }
 
-    // Largest difference from the CPU's attention, relative to the magnitude of the outputs.
-    double difference(const kv::Cache& cpu, kv::Cache& gpu, const Segment& segment, int n_head) {
+    // Largest difference from the CPU's attention, relative to the magnitude of the outputs. rotation: the device's.
+    double difference(const kv::Cache& cpu, kv::Cache& gpu, const Segment& segment, int n_head,
+                      const kv::Rotation& rotation) {
         const int d = cpu.config().head_size;
         const std::vector<float> q = queries(segment.n_rows, n_head, d);
         const float scale = 1.0f / std::sqrt(static_cast<float>(d));
         std::vector<float> expected(q.size());
-        make_cpu_backend(2)->attention(
-            {&cpu, {&segment, 1}, q.data(), expected.data(), 0, n_head, scale, test::rotation(d), 0});
+        make_cpu_backend(2)->attention({&cpu, {&segment, 1}, q.data(), expected.data(), 0, n_head, scale, rotation, 0});
         const std::vector<float> actual = attend(gpu, {&segment, 1}, q, n_head, 0);
         double square = 0;
         for (const float x : expected) {

@@ -62,6 +62,37 @@ TEST(AttentionPlan, WarpsOfFlashSplitTokensOfFewRows) {
     EXPECT_EQ(select_attention(r).rest.n_rows, 16);
 }
 
+// On a device with wgmma, blocks of twice the rows read heads of 128 channels if there are more rows than those of
+// flash.
+TEST(AttentionPlan, MoreRowsThanABlockAreForWgmma) {
+    for (const lk_cache_type type : test::kAllTypes) {
+        AttentionRequest r = request_of(type, LK_CACHE_KIVI2, 128);
+        r.max_rows = 129;
+        EXPECT_EQ(select_attention(r).rest.kernel, AttentionKernel::flash);
+        r.wgmma = true;
+        const AttentionVariant variant = select_attention(r).rest;
+        EXPECT_EQ(variant.kernel, AttentionKernel::flash_wgmma);
+        EXPECT_EQ(variant.width, 128);
+        EXPECT_EQ(variant.n_rows, 256);
+        EXPECT_EQ(variant.n_tokens, 64);
+        EXPECT_EQ(attention_blocks(r, variant), 8);
+        r.max_rows = 257;
+        EXPECT_EQ(attention_blocks(r, variant), 8 * 2);
+        r.max_rows = 128;
+        EXPECT_EQ(select_attention(r).rest.kernel, AttentionKernel::flash);
+        r.n_head_kv = 4;  // 2 query heads per KV head
+        EXPECT_EQ(select_attention(r).rest.kernel, AttentionKernel::flash_wgmma);
+        r.invariant = true;
+        EXPECT_NE(select_attention(r).rest.kernel, AttentionKernel::flash_wgmma);
+    }
+    for (const int head_size : {64, 120, 136, 256}) {
+        AttentionRequest r = request_of(LK_CACHE_F16, LK_CACHE_F16, head_size);
+        r.max_rows = 300;
+        r.wgmma = true;
+        EXPECT_EQ(select_attention(r).rest.kernel, AttentionKernel::flash);
+    }
+}
+
 TEST(AttentionPlan, FewExactRowsHaveAKernelOfTheirOwn) {
     for (const int head_size : {64, 80, 96, 128, 256}) {
         for (const int group : {1, 2, 4, 5}) {  // query heads per KV head

@@ -7,6 +7,12 @@ AttentionFunction attention_function(const AttentionVariant& variant, const kv::
     switch (variant.kernel) {
     case AttentionKernel::flash:
         return flash_function(variant, k, v);
+    case AttentionKernel::flash_wgmma:
+#ifdef LK_CUDA_WGMMA
+        return flash_wgmma_function(variant, k, v);
+#else
+        break;
+#endif
     case AttentionKernel::rows:
     case AttentionKernel::ring_rows:
     case AttentionKernel::block_pages:

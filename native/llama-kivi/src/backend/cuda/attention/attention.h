@@ -52,6 +52,9 @@ AttentionFunction flash_function(const AttentionVariant& variant, const kv::Page
 // Whether flash_halves_function has the kernel: flash without its code for other types than f16.
 bool supports_flash_halves(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v);
 AttentionFunction flash_halves_function(const AttentionVariant& variant);
+// Compiled only with LK_CUDA_WGMMA.
+AttentionFunction flash_wgmma_function(const AttentionVariant& variant, const kv::PageFormat& k,
+                                       const kv::PageFormat& v);
 AttentionFunction rows_function(const AttentionVariant& variant);
 AttentionFunction pages_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v);
 AttentionFunction pages_row_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v);

@@ -10,7 +10,8 @@
 
 namespace lk::cuda {
 
-PlannedAttention AttentionQueue::plan(const AttentionRequest& request) {
+PlannedAttention AttentionQueue::plan(AttentionRequest request) {
+    request.wgmma = processors_.wgmma;
     const auto function_of = [&](const AttentionVariant& variant) {
         return attention_function(variant, request.k, request.v);
     };

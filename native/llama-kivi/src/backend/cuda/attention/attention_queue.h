@@ -26,7 +26,8 @@ class AttentionQueue {
 public:
     explicit AttentionQueue(const Processors& processors) : processors_(processors) {}
 
-    PlannedAttention plan(const AttentionRequest& request);
+    // request: without the device's features.
+    PlannedAttention plan(AttentionRequest request);
     // work: without the splits, which the plan determines, and without scratch.
     void run(const PlannedAttention& planned, AttentionWork work, Stream& stream);
 

@@ -67,6 +67,10 @@ struct QueryRows {
     __device__ QueryRows(const AttentionWork& work, const SegmentWork& segment, int most)
         : QueryRows(work, segment, most, blockIdx.x / work.n_head_kv) {}
 
+    __device__ QueryRows(const AttentionWork& work, const SegmentWork& segment, int heads, int head, int first_row,
+                         int n_rows)
+        : a(work), seg(segment), group(heads), kv_head(head), first(first_row), n(n_rows) {}
+
     // Index of the KV head over all layers.
     __device__ int head() const { return a.layer * a.n_head_kv + kv_head; }
     // Index of row r of the block in q and out, [n, n_head].

@@ -29,7 +29,12 @@ class CorrectedTiles {
 public:
     static constexpr int kColumns = 8;
 
+    CorrectedTiles() = default;
+    // first: the first of the tiles.
+    __device__ explicit CorrectedTiles(int first) : first_(first) {}
+
     __device__ bool contains(int index) const { return index < end_; }
+    __device__ int first() const { return first_; }
 
     // Squares the scales of the next tiles. index, planned: the current tile, and the one after the last that every
     // warp knows. squares: half [8, stride].
@@ -44,7 +49,7 @@ public:
             ++end_;
         }
         const int n = n_groups == 1 ? end_ - first_ : n_groups;
-        for (int c = threadIdx.x; c < f.head_size; c += S::kThreads) {
+        for (int c = S::loader(); c < f.head_size; c += S::kLoaders) {
             unsigned scales[kColumns];
 #pragma unroll
             for (int i = 0; i < kColumns; ++i) {
@@ -79,10 +84,10 @@ private:
     int end_ = 0;
 };
 
-// Stage "corrections": multiplies the squares of a warp's queries, q [S::kM * 16, stride], by `squares`.
+// Stage "corrections": multiplies the squares of S::kM * 16 queries of a warp, from row `first` on, by `squares`.
 // times: 1/24 in the units of the scores. to: float [S::kM * 16, 8], of the warp.
 template <class S>
-__device__ __forceinline__ void multiply_squares(const uint16_t* q, const uint16_t* squares, float times,
+__device__ __forceinline__ void multiply_squares(typename S::Queries q, int first, const uint16_t* squares, float times,
                                                  const Lane& at, float* to) {
     const uint16_t* const column = squares + at.g * S::kStride + 2 * at.j;
     const auto square = [](unsigned x) { return bits(__hmul2(halves(x), halves(x))); };
@@ -92,7 +97,7 @@ __device__ __forceinline__ void multiply_squares(const uint16_t* q, const uint16
 #pragma unroll
         for (int step = 0; step < S::kD / 16; ++step) {
             unsigned x[4];
-            load_matrices(x, q + (16 * m + at.lane % 16) * S::kStride + step * 16 + at.lane / 16 * 8);
+            load_matrices(x, q.at(first + 16 * m + at.lane % 16, step * 16 + at.lane / 16 * 8));
             multiply(sum, square(x[0]), square(x[1]), square(x[2]), square(x[3]),
                      *reinterpret_cast<const unsigned*>(column + step * 16),
                      *reinterpret_cast<const unsigned*>(column + step * 16 + 8));

@@ -119,14 +119,15 @@ __device__ inline void plan_tiles(const AttentionWork& a, const SegmentWork& seg
 }
 
 // Stage "load queries": rows scaled for exp2, rotated by `frame` positions to match keys with that frame, and, if
-// `turned`, transformed by the Hadamard transform over `block` channels to match rotated keys.
-template <class S>
-__device__ __forceinline__ void load_queries(const AttentionWork& a, const QueryRows& rows, const Lane& at, int d,
-                                             int block, int frame, bool turned, uint16_t* q) {
+// `turned`, transformed by the Hadamard transform over `block` channels to match rotated keys. A warp loads rows
+// [begin, end), kStep apart.
+template <class S, int kStep>
+__device__ __forceinline__ void load_queries(const AttentionWork& a, const QueryRows& rows, int begin, int end,
+                                             int lane, int d, int block, int frame, bool turned,
+                                             typename S::Queries q) {
     constexpr int kOwn = (S::kD + 31) / 32;
-    const int lane = at.lane;
     const int pairs = a.n_rot / 2;
-    for (int r = at.warp; r < S::kRows; r += S::kWarps) {
+    for (int r = begin; r < end; r += kStep) {
         const float* const row = a.q + rows.output(min(r, rows.n - 1)) * d;
         float x[kOwn];
 #pragma unroll
@@ -171,7 +172,7 @@ __device__ __forceinline__ void load_queries(const AttentionWork& a, const Query
 #pragma unroll
         for (int i = 0; i < kOwn; ++i) {
             if (lane + 32 * i < S::kD) {
-                q[r * S::kStride + lane + 32 * i] = float_to_half_bits(x[i] * scale);
+                *q.at(r, lane + 32 * i) = float_to_half_bits(x[i] * scale);
             }
         }
     }

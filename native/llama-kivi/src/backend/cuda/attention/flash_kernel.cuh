@@ -14,6 +14,7 @@
 // tokens a row sees as codes.
 #pragma once
 
+#include "backend/cuda/attention/flash_loader.cuh"
 #include "backend/cuda/attention/flash_stages.cuh"
 #include "backend/cuda/device/copy_async.cuh"
 #include "backend/cuda/device/queue.h"
@@ -39,7 +40,7 @@ __global__ void __launch_bounds__(S::kThreads, S::kD <= 128 ? 2 : 1) attention_f
     }
     const QueryRows rows(a, seg, S::kRows, last_first);
     const Lane at{};
-    uint16_t* const q = reinterpret_cast<uint16_t*>(shared);
+    const typename S::Queries q{reinterpret_cast<uint16_t*>(shared)};
     uint16_t* const keys = reinterpret_cast<uint16_t*>(shared + Memory::kKeys);  // [64, stride]
     uint16_t* const values = reinterpret_cast<uint16_t*>(shared + Memory::kValues);
     uint8_t* const raw_keys = reinterpret_cast<uint8_t*>(shared + Memory::kRawKeys);
@@ -83,65 +84,7 @@ __global__ void __launch_bounds__(S::kThreads, S::kD <= 128 ? 2 : 1) attention_f
         }
     }
 
-    // ---- stages "fetch codes" and "load tile"
-    const bool copies_keys = copies_codes(a.k.format, kD);
-    const bool copies_values = copies_codes(a.v.format, kD);
-    const auto fetch_keys = [&](int n, const TileSide k) {
-        if (copies_keys && n > 0 && k.coded()) {
-            fetch_codes<S>(a.k.format, FlashCodes::of_keys(a.k.format, k.token, n), k.from, raw_keys);
-        }
-    };
-    const auto fetch_values = [&](int n, const TileSide v) {
-        if (copies_values && n > 0 && v.coded()) {
-            fetch_codes<S>(a.v.format, FlashCodes::of_values(a.v.format, v.token, n), v.from, raw_values);
-        }
-    };
-    const auto copy_keys = [&](int n, const TileSide k) {
-        if (n > 0 && k.form == TileSide::Form::halves) {
-            load_halves<S>(k.from, n, d, keys);
-        }
-    };
-    const auto decode_keys = [&](int n, const TileSide k) {
-        const PageFormat& f = a.k.format;
-        if (k.form == TileSide::Form::q8_rows) {
-            load_ring_rows<S>(k.from, n, d, keys);
-        } else if (k.form == TileSide::Form::floats) {
-            load_float_rows(f.type, d, k.from, k.token, n, keys, S::kStride);
-        } else if (!k.coded()) {
-            return;
-        } else if (f.blocks()) {
-            load_blocks<S>(f, k.from + k.token * f.row_bytes(), n, keys);
-        } else if (copies_keys) {
-            load_usual_keys<S>(f, fetched_codes<S>(FlashCodes::of_keys(f, k.token, n), raw_keys), k.token, n, k_factor,
-                               refined_at, keys);
-        } else {
-            load_keys<S>(Known<0, 0>{f}, CodePointers(f, k.from), k.token, n, k_factor, refined_at, keys);
-        }
-    };
-    const auto load_values_of = [&](int n, const TileSide v) {
-        const PageFormat& f = a.v.format;
-        if (v.form == TileSide::Form::halves) {
-            load_halves<S>(v.from, n, d, values);
-        } else if (v.form == TileSide::Form::q8_rows) {
-            load_ring_rows<S>(v.from, n, d, values);
-        } else if (v.form == TileSide::Form::floats) {
-            load_float_rows(f.type, d, v.from, v.token, n, values, S::kStride);
-        } else if (f.blocks()) {
-            load_blocks<S>(f, v.from + v.token * f.row_bytes(), n, values);
-        } else if (copies_values) {
-            const CodePointers from = fetched_codes<S>(FlashCodes::of_values(f, v.token, n), raw_values);
-            if (f.bits == 3) {
-                load_three_bit_values(d, from.codes, from.scales, v.token, n, values, S::kStride);
-            } else {
-                load_usual_values<S>(f, from, v.token, n, values);
-            }
-        } else if (f.bits == 3) {
-            load_three_bit_values(d, v.from, v.from + f.scales_offset, v.token, n, values, S::kStride);
-        } else {
-            load_values<S>(Known<0, 0>{f}, CodePointers(f, v.from), v.token, n, values);
-        }
-    };
-
+    const TileLoader<S> loader{a, k_factor, refined_at};
     Output<S> output;
     output.clear();
     int frame = INT_MIN;  // of the queries in q
@@ -153,15 +96,15 @@ __global__ void __launch_bounds__(S::kThreads, S::kD <= 128 ? 2 : 1) attention_f
     // With two buffers: copies a tile to its own.
     const auto copy_tile = [&](const Tile& t, int index) {
         const int offset = index % S::kBuffers * (Memory::kSide / 2);
-        load_halves<S>(t.k.from, t.n, d, keys + offset);
-        load_halves<S>(t.v.from, t.n, d, values + offset);
+        load_halves<S>(t.k.from, t.n, d, {keys + offset});
+        load_halves<S>(t.v.from, t.n, d, {values + offset});
     };
     if constexpr (S::kHalves) {
         copy_tile(plan.tile(0), 0);
     } else {
-        fetch_keys(plan.tile(0).n, plan.tile(0).k);
-        fetch_values(plan.tile(0).n, plan.tile(0).v);
-        copy_keys(plan.tile(0).n, plan.tile(0).k);
+        loader.fetch_keys(plan.tile(0).n, plan.tile(0).k, raw_keys);
+        loader.fetch_values(plan.tile(0).n, plan.tile(0).v, raw_values);
+        loader.copy_rows(plan.tile(0).n, plan.tile(0).k, {keys});
     }
     copy_commit();
     copy_wait<0>();
@@ -179,7 +122,7 @@ __global__ void __launch_bounds__(S::kThreads, S::kD <= 128 ? 2 : 1) attention_f
         }
         const int offset = index % S::kBuffers * (Memory::kSide / 2);
         if constexpr (!S::kHalves) {
-            decode_keys(tile.n, tile.k);
+            loader.decode_keys(tile.n, tile.k, raw_keys, {keys});
         }
         const bool correct = !S::kHalves && a.k.format.score_correction && tile.k.coded();
         const bool correct_next = correct && !corrected.contains(index);
@@ -192,22 +135,23 @@ __global__ void __launch_bounds__(S::kThreads, S::kD <= 128 ? 2 : 1) attention_f
             copy_tile(next, index + 1);
         } else {
             planned = plan.n_planned;  // warps agree here
-            fetch_keys(next.n, next.k);
-            load_values_of(tile.n, tile.v);
+            loader.fetch_keys(next.n, next.k, raw_keys);
+            loader.copy_rows(tile.n, tile.v, {values});
+            loader.decode_values(tile.n, tile.v, raw_values, {values});
         }
         copy_commit();
         const bool turn = !S::kHalves && tile.k.coded() && a.k.format.blocks();
         if (tile.frame != frame || turn != turned) {
             frame = tile.frame;
             turned = turn;
-            load_queries<S>(a, rows, at, d, block, frame, turned, q);
+            load_queries<S, S::kWarps>(a, rows, at.warp, S::kRows, at.lane, d, block, frame, turned, q);
             __syncthreads();
         }
         if (correct_next) {
-            multiply_squares<S>(q + warp_tile.own_row * S::kStride, squares, correction, at, corrections);
+            multiply_squares<S>(q, warp_tile.own_row, squares, correction, at, corrections);
         }
         typename WarpTile<S>::Scores score;
-        warp_tile.multiply_keys(q, keys + offset, score);
+        warp_tile.multiply_keys(q.first, keys + offset, score);
         warp_tile.hide_tokens(tile, bounds, a.window, score);
         if constexpr (!S::kHalves) {
             copy_wait<0>();
@@ -217,8 +161,8 @@ __global__ void __launch_bounds__(S::kThreads, S::kD <= 128 ? 2 : 1) attention_f
             plan_from(next.range, next.next);
         }
         if constexpr (!S::kHalves) {
-            copy_keys(next.n, next.k);
-            fetch_values(next.n, next.v);
+            loader.copy_rows(next.n, next.k, {keys});
+            loader.fetch_values(next.n, next.v, raw_values);
             copy_commit();
         }
         float shift[S::kM][2];
@@ -232,7 +176,7 @@ __global__ void __launch_bounds__(S::kThreads, S::kD <= 128 ? 2 : 1) attention_f
     if constexpr (S::kSplit) {
         merge_warps(a, rows, at, output, reinterpret_cast<float*>(shared));
     } else {
-        store_rows(a, rows, at, d, output);
+        store_rows(a, rows, at, warp_tile.own_row, d, output);
     }
 }
 

@@ -1,5 +1,5 @@
-// Flash attention, stage "load tile": dequantizes tokens of any type to rows of halves in shared memory. Called by all
-// threads of a block. flash_raw.cuh copies codes to shared memory first.
+// Flash attention, stage "load tile": dequantizes tokens of any type to rows of halves in shared memory. Called by the
+// S::kLoaders threads of a team. flash_raw.cuh copies codes to shared memory first.
 #pragma once
 
 #include "backend/cuda/attention/flash_stock.cuh"
@@ -42,7 +42,7 @@ constexpr uint16_t kNotRefined = 0xffff;
 // token: the first in the page. refined_at: uint16 [D], index of a refined channel, or kNotRefined.
 template <class S, class K>
 __device__ void load_keys(const K known, const CodePointers& from, int token, int n, float factor,
-                          const uint16_t* refined_at, uint16_t* to) {
+                          const uint16_t* refined_at, typename S::Rows to) {
     const PageFormat& f = known.f;
     const int n_quads = known.d() / 4;
     const int n_words = known.tile_tokens() * known.bits() / 8;  // per quad
@@ -51,7 +51,7 @@ __device__ void load_keys(const K known, const CodePointers& from, int token, in
     const int count = (token + n - 1) / known.tile_tokens() - first + 1;
     const int group_shift = 31 - __clz(f.group);  // groups are powers of two
     const __half2 less = __floats2half2_rn(-1024.0f, -1024.0f);
-    for (int unit = threadIdx.x; unit < count * n_quads * (n_words / 4); unit += S::kThreads) {
+    for (int unit = S::loader(); unit < count * n_quads * (n_words / 4); unit += S::kLoaders) {
         const int w0 = unit % (n_words / 4) * 4;
         const int quad = unit / (n_words / 4) % n_quads;
         const int part = first + unit / (n_words / 4) / n_quads;
@@ -108,7 +108,7 @@ __device__ void load_keys(const K known, const CodePointers& from, int token, in
             const __half2 c1 = __hadd2(halves(__byte_perm(codes, 0x64646464u, 0x4342)), less);
             const uint2 x = make_uint2(bits(__hfma2(c0, s0, z0)), bits(__hfma2(c1, s1, z1)));
             if (static_cast<unsigned>(row) < static_cast<unsigned>(n)) {
-                *reinterpret_cast<uint2*>(to + row * S::kStride + 4 * quad) = x;
+                *reinterpret_cast<uint2*>(to.at(row, 4 * quad)) = x;
             }
         };
 #pragma unroll
@@ -130,7 +130,7 @@ __device__ void load_keys(const K known, const CodePointers& from, int token, in
 // Dequantizes values to halves in the frame of the codes. A thread converts four channels of 16 tokens (8 with 4 bits).
 // first_token: in the page.
 template <class S, class K>
-__device__ void load_values(const K known, const CodePointers& from, int first_token, int n, uint16_t* to) {
+__device__ void load_values(const K known, const CodePointers& from, int first_token, int n, typename S::Rows to) {
     const PageFormat& f = known.f;
     constexpr int kBlock = kv::kValueBlockTokens;
     const int n_quads = known.d() / 4;
@@ -140,8 +140,8 @@ __device__ void load_values(const K known, const CodePointers& from, int first_t
     const unsigned mask = known.bits() == 2 ? 0x00030003u : 0x000f000fu;
     const __half2 less = __floats2half2_rn(-1024.0f, -1024.0f);
     // With eight warps, the four that have few units of keys begin.
-    const int thread = threadIdx.x ^ (S::kWarps == 8 ? S::kThreads / 2 : 0);
-    for (int unit = thread; unit < count * n_quads * n_halves; unit += S::kThreads) {
+    const int thread = S::loader() ^ (S::kLoaders == 256 ? S::kLoaders / 2 : 0);
+    for (int unit = thread; unit < count * n_quads * n_halves; unit += S::kLoaders) {
         const int quad = unit % n_quads;
         const int h = unit / n_quads % n_halves;
         const int block = first + unit / n_quads / n_halves;
@@ -183,7 +183,7 @@ __device__ void load_values(const K known, const CodePointers& from, int first_t
                 const __half2 c1 = __hadd2(halves((x1 >> (known.bits() * i) & mask) | 0x64006400u), less);
                 const uint2 x = make_uint2(bits(__hfma2(c0, s, z)), bits(__hfma2(c1, s, z)));
                 if (static_cast<unsigned>(row) < static_cast<unsigned>(n)) {
-                    *reinterpret_cast<uint2*>(to + row * S::kStride + 4 * quad) = x;
+                    *reinterpret_cast<uint2*>(to.at(row, 4 * quad)) = x;
                 }
             }
         }
@@ -193,7 +193,7 @@ __device__ void load_values(const K known, const CodePointers& from, int first_t
 // load_keys for formats that copies_codes() accepts.
 template <class S>
 __device__ void load_usual_keys(const PageFormat& f, const CodePointers& from, int token, int n, float factor,
-                                const uint16_t* refined_at, uint16_t* to) {
+                                const uint16_t* refined_at, typename S::Rows to) {
     const auto load = [&](auto known) { load_keys<S>(known, from, token, n, factor, refined_at, to); };
     const bool halves = f.scale_kind == ScaleKind::half_pair;
     if (f.bits == 4) {
@@ -209,7 +209,8 @@ __device__ void load_usual_keys(const PageFormat& f, const CodePointers& from, i
 
 // load_values for formats that copies_codes() accepts.
 template <class S>
-__device__ void load_usual_values(const PageFormat& f, const CodePointers& from, int token, int n, uint16_t* to) {
+__device__ void load_usual_values(const PageFormat& f, const CodePointers& from, int token, int n,
+                                  typename S::Rows to) {
     const auto load = [&](auto known) { load_values<S>(known, from, token, n, to); };
     const bool halves = f.scale_kind == ScaleKind::half_pair;
     if (f.bits == 4) {
@@ -221,14 +222,14 @@ __device__ void load_usual_values(const PageFormat& f, const CodePointers& from,
 
 // Dequantizes consecutive rows of ggml blocks, starting at `rows`. A thread converts 16 elements.
 template <class S>
-__device__ void load_blocks(const PageFormat& f, const uint8_t* rows, int n, uint16_t* to) {
+__device__ void load_blocks(const PageFormat& f, const uint8_t* rows, int n, typename S::Rows to) {
     constexpr int kPieces = S::kD / 16;
     if (f.type != LK_CACHE_Q8_0 && f.type != LK_CACHE_Q4_0) {
-        load_other_blocks(f.type, f.head_size, rows, n, to, S::kStride);
+        load_other_blocks(f.type, f.head_size, rows, n, to);
         return;
     }
     const int size = f.bits == 8 ? static_cast<int>(sizeof(BlockQ8_0)) : static_cast<int>(sizeof(BlockQ4_0));
-    for (int i = threadIdx.x; i < n * kPieces; i += S::kThreads) {
+    for (int i = S::loader(); i < n * kPieces; i += S::kLoaders) {
         const int c = i % kPieces * 16;
         if (c >= f.head_size) {
             continue;
@@ -252,39 +253,38 @@ __device__ void load_blocks(const PageFormat& f, const uint8_t* rows, int n, uin
             x[2 * part] = bits(__hmul2(__hadd2(halves(__byte_perm(codes, 0x64646464u, 0x4140)), less), s));
             x[2 * part + 1] = bits(__hmul2(__hadd2(halves(__byte_perm(codes, 0x64646464u, 0x4342)), less), s));
         }
-        uint4* const out = reinterpret_cast<uint4*>(to + i / kPieces * S::kStride + c);
-        out[0] = make_uint4(x[0], x[1], x[2], x[3]);
-        out[1] = make_uint4(x[4], x[5], x[6], x[7]);
+        *reinterpret_cast<uint4*>(to.at(i / kPieces, c)) = make_uint4(x[0], x[1], x[2], x[3]);
+        *reinterpret_cast<uint4*>(to.at(i / kPieces, c + 8)) = make_uint4(x[4], x[5], x[6], x[7]);
     }
 }
 
 // Copies rows of d halves asynchronously, a piece of 16 bytes per thread and turn.
 template <class S>
-__device__ void load_halves(const uint8_t* rows, int n, int d, uint16_t* to) {
+__device__ void load_halves(const uint8_t* rows, int n, int d, typename S::Rows to) {
     constexpr unsigned kPieces = S::kD / 8;
-    constexpr unsigned kThreads = S::kThreads / kPieces * kPieces;  // whole rows
+    constexpr unsigned kThreads = S::kLoaders / kPieces * kPieces;  // whole rows
     constexpr unsigned kTurns = (kTile * kPieces + kThreads - 1) / kThreads;
-    const int c = static_cast<int>(threadIdx.x % kPieces * 8);
-    const int first = static_cast<int>(threadIdx.x / kPieces);
-    const int last = threadIdx.x < kThreads && c < d ? n : 0;
+    const unsigned thread = S::loader();
+    const int c = static_cast<int>(thread % kPieces * 8);
+    const int first = static_cast<int>(thread / kPieces);
+    const int last = thread < kThreads && c < d ? n : 0;
     const uint8_t* from = rows + (first * d + c) * 2;
-    uint16_t* const out = to + first * S::kStride + c;
 #pragma unroll
     for (int turn = 0; turn < static_cast<int>(kTurns); ++turn) {
         constexpr int kRows = kThreads / kPieces;
         if (first + turn * kRows < last) {
-            copy_async(out + turn * kRows * S::kStride, from + turn * (kRows * 2 * d));
+            copy_async(to.at(first + turn * kRows, c), from + turn * (kRows * 2 * d));
         }
     }
 }
 
 // Dequantizes rows of a q8_0 ring.
 template <class S>
-__device__ void load_ring_rows(const uint8_t* rows, int n, int d, uint16_t* to) {
+__device__ void load_ring_rows(const uint8_t* rows, int n, int d, typename S::Rows to) {
     constexpr int kPieces = S::kD / 8;
     const int row_bytes = static_cast<int>(kv::row_bytes(kv::RowType::q8_0, d));
 #pragma unroll 1
-    for (int i = threadIdx.x; i < n * kPieces; i += S::kThreads) {
+    for (int i = S::loader(); i < n * kPieces; i += S::kLoaders) {
         const int c = i % kPieces * 8;
         if (c >= d) {
             continue;
@@ -298,7 +298,7 @@ __device__ void load_ring_rows(const uint8_t* rows, int n, int d, uint16_t* to) 
             x[2 * part] = bits(__hmul2(bytes_to_halves(codes, 0x4140, 128), s));
             x[2 * part + 1] = bits(__hmul2(bytes_to_halves(codes, 0x4342, 128), s));
         }
-        *reinterpret_cast<uint4*>(to + i / kPieces * S::kStride + c) = make_uint4(x[0], x[1], x[2], x[3]);
+        *reinterpret_cast<uint4*>(to.at(i / kPieces, c)) = make_uint4(x[0], x[1], x[2], x[3]);
     }
 }
 

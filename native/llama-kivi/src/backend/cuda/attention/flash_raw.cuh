@@ -12,7 +12,7 @@ namespace {
 template <class S>
 __device__ void fetch_bytes(uint8_t* to, const uint8_t* from, int n) {
 #pragma unroll 1
-    for (int i = threadIdx.x * 16; i < n; i += S::kThreads * 16) {
+    for (int i = S::loader() * 16; i < n; i += S::kLoaders * 16) {
         copy_async(to + i, from + i);
     }
 }

@@ -26,6 +26,7 @@ struct WarpTile {
 
     __device__ __forceinline__ explicit WarpTile(const Lane& lane)
         : at(lane), own_row(S::kSplit ? 0 : lane.warp * 16 * kM), own_token(S::kSplit ? lane.warp * 8 * kN : 0) {}
+    __device__ __forceinline__ WarpTile(const Lane& lane, int first_row) : at(lane), own_row(first_row), own_token(0) {}
 
     // Stage "scores": q [rows, stride] times keys [tokens, stride]. Loads the operands of a multiplication before the
     // multiplications ahead of it.
@@ -199,6 +200,34 @@ struct WarpTile {
         }
     }
 
+    // What is subtracted from the scores of the lane's rows before exp2.
+    __device__ __forceinline__ void subtracted(const float (&shift)[kM][2], const Output<S>& o,
+                                               float (&base)[kM][2]) const {
+#pragma unroll
+        for (int m = 0; m < kM; ++m) {
+#pragma unroll
+            for (int e = 0; e < 2; ++e) {
+                base[m][e] = o.base[m][e] == -INFINITY ? 0.0f : o.base[m][e] + shift[m][e];
+            }
+        }
+    }
+
+    // Computes the probabilities of the 16 tokens of a step, as a left operand of tensor cores, and adds them to o.sum.
+    __device__ __forceinline__ void take_probabilities(const Scores& score, const float (&base)[kM][2], int step,
+                                                       Output<S>& o, unsigned (&p)[kM][4]) const {
+#pragma unroll
+        for (int m = 0; m < kM; ++m) {
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+                const float(&x)[4] = score[m][2 * step + i / 2];
+                const float low = exp2_fast(x[i % 2 * 2] - base[m][i % 2]);
+                const float high = exp2_fast(x[i % 2 * 2 + 1] - base[m][i % 2]);
+                o.sum[m][i % 2] += low + high;
+                p[m][i] = pack(low, high);
+            }
+        }
+    }
+
     // Stage "values": probabilities of the scores times values [tokens, stride]. Loads operands and computes
     // probabilities before the multiplications ahead of them.
     __device__ __forceinline__ void add_values(Scores& score, const float (&shift)[kM][2], const uint16_t* values,
@@ -207,37 +236,18 @@ struct WarpTile {
         constexpr int kSteps = kN / 2;      // of 16 tokens
         const uint16_t* const v_rows = values + (own_token + at.lane % 16) * S::kStride + at.lane / 16 * 8;
         float base[kM][2];
-#pragma unroll
-        for (int m = 0; m < kM; ++m) {
-#pragma unroll
-            for (int e = 0; e < 2; ++e) {
-                base[m][e] = o.base[m][e] == -INFINITY ? 0.0f : o.base[m][e] + shift[m][e];
-            }
-        }
+        subtracted(shift, o, base);
         unsigned b[2][4];
         unsigned p[2][kM][4];
-        const auto probabilities = [&](int step) {
-#pragma unroll
-            for (int m = 0; m < kM; ++m) {
-#pragma unroll
-                for (int i = 0; i < 4; ++i) {
-                    const float(&x)[4] = score[m][2 * step + i / 2];
-                    const float low = exp2_fast(x[i % 2 * 2] - base[m][i % 2]);
-                    const float high = exp2_fast(x[i % 2 * 2 + 1] - base[m][i % 2]);
-                    o.sum[m][i % 2] += low + high;
-                    p[step % 2][m][i] = pack(low, high);
-                }
-            }
-        };
         load_transposed(b[0], v_rows);
-        probabilities(0);
+        take_probabilities(score, base, 0, o, p[0]);
         const auto multiply_pair = [&](int step, int c) {
             const int i = step * kPairs + c;
             if (i + 1 < kSteps * kPairs) {
                 load_transposed(b[(i + 1) % 2], v_rows + (i + 1) / kPairs * 16 * S::kStride + (i + 1) % kPairs * 16);
             }
             if (c == 0 && step + 1 < kSteps) {
-                probabilities(step + 1);
+                take_probabilities(score, base, step + 1, o, p[(step + 1) % 2]);
             }
 #pragma unroll
             for (int m = 0; m < kM; ++m) {
@@ -278,15 +288,15 @@ __device__ __forceinline__ void merge_warps(const AttentionWork& a, const QueryR
     join_parts<16, S::kD, false>(a, a.n_page_splits + blockIdx.y, rows, nullptr, sums);
 }
 
-// Stage "store": each warp writes its rows to a.partial, or to a.out if there is one split.
+// Stage "store": each warp writes its rows, from row `first` on, to a.partial, or to a.out if there is one split.
 template <class S>
-__device__ __forceinline__ void store_rows(const AttentionWork& a, const QueryRows& rows, const Lane& at, int d,
-                                           const Output<S>& o) {
+__device__ __forceinline__ void store_rows(const AttentionWork& a, const QueryRows& rows, const Lane& at, int first,
+                                           int d, const Output<S>& o) {
 #pragma unroll
     for (int m = 0; m < o.kM; ++m) {
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
-            const int r = at.warp * 16 * o.kM + 16 * m + 8 * e + at.g;
+            const int r = first + 16 * m + 8 * e + at.g;
             const float total = sum_of_row(o.sum[m][e]);
             if (r >= rows.n) {
                 continue;

@@ -3,7 +3,7 @@
 // the kernel are scarce, and take no reference to the kernel's argument, which would be copied to local memory.
 #pragma once
 
-#include "backend/cuda/attention/common.cuh"
+#include "backend/cuda/attention/flash_rows.cuh"
 #include "backend/cuda/device/words.cuh"
 
 namespace lk::cuda {
@@ -15,10 +15,11 @@ __device__ inline float in_half_range(float x) {
 }
 
 // Rounds rows of f32 or bf16, d elements each and row_stride bytes apart, to halves. A thread converts 8 elements.
+template <class Rows>
 __device__ __noinline__ void load_float_rows(lk_cache_type type, int d, const uint8_t* rows, int row_stride, int n,
-                                             uint16_t* to, int stride) {
+                                             Rows to) {
     const int pieces = d / 8;
-    for (int i = threadIdx.x; i < n * pieces; i += blockDim.x) {
+    for (int i = Rows::thread(); i < n * pieces; i += Rows::threads()) {
         const int c = i % pieces * 8;
         const uint8_t* const row = rows + i / pieces * row_stride;
         float x[8];
@@ -42,7 +43,7 @@ __device__ __noinline__ void load_float_rows(lk_cache_type type, int d, const ui
         for (int k = 0; k < 4; ++k) {
             out[k] = pack(in_half_range(x[2 * k]), in_half_range(x[2 * k + 1]));
         }
-        *reinterpret_cast<uint4*>(to + i / pieces * stride + c) = make_uint4(out[0], out[1], out[2], out[3]);
+        *reinterpret_cast<uint4*>(to.at(i / pieces, c)) = make_uint4(out[0], out[1], out[2], out[3]);
     }
 }
 
@@ -61,13 +62,13 @@ __device__ inline unsigned iq4_levels(unsigned codes) {
 }
 
 // Dequantizes consecutive rows of q5_1, q5_0, q4_1 or iq4_nl blocks, starting at `rows`. A thread converts 16 elements.
-__device__ __noinline__ void load_other_blocks(lk_cache_type type, int d, const uint8_t* rows, int n, uint16_t* to,
-                                               int stride) {
+template <class Rows>
+__device__ __noinline__ void load_other_blocks(lk_cache_type type, int d, const uint8_t* rows, int n, Rows to) {
     const int pieces = d / 16;
     const kv::StockFormat format = kv::stock_format(type);
     const bool has_least = type == LK_CACHE_Q5_1 || type == LK_CACHE_Q4_1;
     const float zero = type == LK_CACHE_Q5_0 ? kv::kQ5Zero : type == LK_CACHE_IQ4_NL ? 128.0f : 0.0f;
-    for (int i = threadIdx.x; i < n * pieces; i += blockDim.x) {
+    for (int i = Rows::thread(); i < n * pieces; i += Rows::threads()) {
         const int c = i % pieces * 16;
         const uint8_t* block = rows + (i / pieces * (d / 32) + c / 32) * format.block_bytes;
         const __half2 scale = __half2half2(__ushort_as_half(load_u16(block)));
@@ -88,22 +89,22 @@ __device__ __noinline__ void load_other_blocks(lk_cache_type type, int d, const 
             x[2 * part] = bits(__hfma2(bytes_to_halves(codes, 0x4140, zero), scale, least));
             x[2 * part + 1] = bits(__hfma2(bytes_to_halves(codes, 0x4342, zero), scale, least));
         }
-        uint4* const out = reinterpret_cast<uint4*>(to + i / pieces * stride + c);
-        out[0] = make_uint4(x[0], x[1], x[2], x[3]);
-        out[1] = make_uint4(x[4], x[5], x[6], x[7]);
+        *reinterpret_cast<uint4*>(to.at(i / pieces, c)) = make_uint4(x[0], x[1], x[2], x[3]);
+        *reinterpret_cast<uint4*>(to.at(i / pieces, c + 8)) = make_uint4(x[4], x[5], x[6], x[7]);
     }
 }
 
 // Dequantizes values of kivi3, n tokens of d elements from `token` of the page on, to halves in the frame of the codes.
 // A thread converts four channels of 16 tokens.
+template <class Rows>
 __device__ __noinline__ void load_three_bit_values(int d, const uint8_t* page, const uint8_t* scales, int token, int n,
-                                                   uint16_t* to, int stride) {
+                                                   Rows to) {
     constexpr int kBlock = kv::kValueBlockTokens;
     const int n_quads = d / 4;
     const int first = token / kBlock;
     const int count = (token + n - 1) / kBlock - first + 1;
     const __half2 less = __floats2half2_rn(-1024.0f, -1024.0f);
-    for (int unit = threadIdx.x; unit < count * n_quads; unit += blockDim.x) {
+    for (int unit = Rows::thread(); unit < count * n_quads; unit += Rows::threads()) {
         const int quad = unit % n_quads;
         const int block = first + unit / n_quads;
         // Two quads of channels: two words of low bits per pair of channels, and one of high bits for both quads.
@@ -131,7 +132,7 @@ __device__ __noinline__ void load_three_bit_values(int d, const uint8_t* page, c
                     const unsigned x = (low >> (2 * four) & 0x00030003u) | (high >> (2 * four) & 0x00040004u);
                     return __hadd2(halves(x | 0x64006400u), less);
                 };
-                *reinterpret_cast<uint2*>(to + row * stride + 4 * quad) =
+                *reinterpret_cast<uint2*>(to.at(row, 4 * quad)) =
                     make_uint2(bits(__hfma2(code(w0, h0), s, z)), bits(__hfma2(code(w1, h1), s, z)));
             }
         }

@@ -1,7 +1,7 @@
 // Flash attention: the two sides of a KV head as a thread block sees them, and the addresses of the tokens of a tile.
 #pragma once
 
-#include "backend/cuda/attention/common.cuh"
+#include "backend/cuda/attention/flash_rows.cuh"
 #include "backend/cuda/plan/visits.h"
 
 namespace lk::cuda {
@@ -27,6 +27,10 @@ struct FlashShape {
     static constexpr int kM = kSplit ? 1 : kRows / (16 * kWarps);
     static constexpr int kN = kSplit ? kTile / kWarps / 8 : kTile / 8;
     static constexpr int kStride = kD + 8;  // halves per row in shared memory; eight rows are in different banks
+    using Rows = StridedRows<kStride>;      // of keys and values
+    using Queries = Rows;
+    static constexpr int kLoaders = kThreads;  // threads that load a tile together
+    static __device__ int loader() { return Rows::thread(); }
 };
 
 // Row r of the block reads tokens below this one from pages of codes.

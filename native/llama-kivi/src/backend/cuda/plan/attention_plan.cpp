@@ -57,6 +57,13 @@ AttentionVariant flash_variant(int head_size, int query_rows) {
     return {AttentionKernel::flash, LK_CACHE_F16, width, flash_rows(width, query_rows <= kFlashSplitRows), kFlashTile};
 }
 
+// A block of flash_wgmma has twice the query rows of one of flash, so it needs more than those to be faster. In a
+// batch-invariant pass the size of the batch selects no kernel.
+bool is_for_wgmma(const AttentionRequest& r) {
+    constexpr int kWidth = 128;
+    return r.wgmma && !r.invariant && r.k.head_size == kWidth && r.query_rows() > flash_rows(kWidth, false);
+}
+
 int splits_of(const AttentionRequest& r, const AttentionVariant& variant, int n_tokens, int n_slots) {
     const auto pieces = [&](int n) { return (n + variant.n_tokens - 1) / variant.n_tokens; };
     if (r.invariant && variant.kernel != AttentionKernel::flash) {
@@ -100,6 +107,8 @@ AttentionChoice select_attention(const AttentionRequest& r) {
                                                                                  : AttentionKernel::ring_rows;
         choice.rest = few_rows_variant(kernel, r.k, query_rows);
         choice.rest.type = LK_CACHE_F16;
+    } else if (is_for_wgmma(r)) {
+        choice.rest = {AttentionKernel::flash_wgmma, LK_CACHE_F16, r.k.head_size, kWgmmaRows, kFlashTile};
     } else {
         choice.rest = flash_variant(r.k.head_size, query_rows);
     }
@@ -141,8 +150,8 @@ AttentionVariant select_whole(const AttentionRequest& r) {
 }
 
 void fail_variant(const AttentionVariant& variant) {
-    static constexpr const char* kNames[] = {"none",  "flash",       "rows",  "ring_rows",
-                                             "whole", "block_pages", "pages", "pages_row"};
+    static constexpr const char* kNames[] = {"none",  "flash",       "flash_wgmma", "rows",     "ring_rows",
+                                             "whole", "block_pages", "pages",       "pages_row"};
     LK_FAIL(LK_INTERNAL_ERROR, "attention: the CUDA kernel '%s' is not compiled for %s, heads of %d, %d query rows",
             kNames[static_cast<int>(variant.kernel)], type_text(variant.type).c_str(), variant.width, variant.n_rows);
 }

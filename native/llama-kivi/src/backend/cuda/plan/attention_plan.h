@@ -9,6 +9,7 @@ namespace lk::cuda {
 enum class AttentionKernel {
     none,
     flash,        // many query rows, or tokens that no other kernel reads
+    flash_wgmma,  // the same for more query rows than a block of flash has, on a device with wgmma
     rows,         // few query rows, tokens in full precision
     ring_rows,    // the same with tokens in a q8_0 ring
     whole,        // one query row per KV head: tokens in full precision or in a q8_0 ring, and pages of a KIVI type
@@ -40,6 +41,8 @@ constexpr int flash_row_tiles(int width, bool splits_tokens) {
     return splits_tokens || width > 128 ? 1 : 2;
 }
 
+constexpr int kWgmmaRows = 256;  // query rows per thread block of flash_wgmma
+
 // Query rows per thread block of flash.
 constexpr int flash_rows(int width, bool splits_tokens) {
     return splits_tokens ? 16 : kAttentionWarps * 16 * flash_row_tiles(width, splits_tokens);
@@ -52,11 +55,12 @@ struct AttentionRequest {
     int n_head;
     int n_head_kv;
     int n_segments;
-    int max_rows;       // most rows of a segment
-    int max_tokens;     // most tokens of a segment, without those in page_runs
-    int max_page_runs;  // most runs per segment that the page kernel reads
-    bool exact;         // all tokens outside page_runs are in full precision and without a frame
-    bool invariant;     // a segment's kernels and splits do not depend on the others
+    int max_rows;        // most rows of a segment
+    int max_tokens;      // most tokens of a segment, without those in page_runs
+    int max_page_runs;   // most runs per segment that the page kernel reads
+    bool exact;          // all tokens outside page_runs are in full precision and without a frame
+    bool invariant;      // a segment's kernels and splits do not depend on the others
+    bool wgmma = false;  // see Processors
 
     int query_rows() const { return max_rows * (n_head / n_head_kv); }  // per KV head
 };
