@@ -17,7 +17,7 @@ struct StridedRows {
     static __device__ int threads() { return static_cast<int>(blockDim.x); }
 };
 
-// Rows as wgmma reads them (device/wgmma_flash.cuh): panels of 64 channels, kRows rows each. Loaded by a warpgroup, threads
+// Rows as wgmma reads them (device/wgmma.cuh): panels of 64 channels, kRows rows each. Loaded by a warpgroup, threads
 // [128 w, 128 w + 128) of the block.
 template <int kRows>
 struct SwizzledRows {

@@ -8,8 +8,8 @@
 
 #include "backend/cuda/attention/flash_stages.cuh"
 #include "backend/cuda/attention/flash_wgmma_load.cuh"
+#include "backend/cuda/attention/flash_wgmma_multiply.cuh"
 #include "backend/cuda/device/queue.h"
-#include "backend/cuda/device/wgmma_flash.cuh"
 
 namespace lk::cuda {
 
@@ -50,7 +50,7 @@ __device__ __forceinline__ void issue_scores(typename S::Queries q, int first, t
                                              float (&score)[S::kN][4]) {
     const uint64_t a = wgmma_operand(shared_address(q.at(first, 0)));
     const uint64_t b = wgmma_operand(shared_address(keys.first));
-    wgmma_fence();
+    warpgroup_begin();
 #pragma unroll
     for (int step = 0; step < S::kD / 16; ++step) {
         const int panel = step / 4;
@@ -58,7 +58,7 @@ __device__ __forceinline__ void issue_scores(typename S::Queries q, int first, t
         wgmma_scores(score, a + (panel * (S::Queries::kPanel / 8) + pieces),
                      b + (panel * (S::Rows::kPanel / 8) + pieces), step > 0);
     }
-    wgmma_commit();
+    warpgroup_commit();
 }
 
 // Stage "values": issues probabilities, of 16 tokens per step, times values [tokens].
@@ -66,12 +66,12 @@ template <class S>
 __device__ __forceinline__ void issue_values(const unsigned (&p)[kTile / 16][1][4], typename S::Rows values,
                                              Output<S>& o) {
     const uint64_t b = wgmma_operand(shared_address(values.first), S::Rows::kPanel * 2);
-    wgmma_fence();
+    warpgroup_begin();
 #pragma unroll
     for (int step = 0; step < kTile / 16; ++step) {
         wgmma_values(o.out[0], p[step][0], b + step * (16 * 128 / 16));
     }
-    wgmma_commit();
+    warpgroup_commit();
 }
 
 // A multiplying warpgroup: attention of its query rows to all tiles.
@@ -99,10 +99,10 @@ __device__ __forceinline__ void multiply_tiles(const AttentionWork& a, const Seg
         const bool done = tile.n == 0;
         const bool next_in_codes = !S::kHalves && !done && tile.v.coded();
         if (done || in_codes != next_in_codes) {
-            wgmma_wait<0>();
+            warpgroup_wait<0>();
 #pragma unroll
             for (int m = 0; m < kTiles; ++m) {
-                wgmma_settle(output[m].out[0]);
+                hold(output[m].out[0]);
                 if (!S::kHalves && in_codes) {
                     turn_back(a.v, plan.v, unknown(at), kD, kD, output[m]);
                 }
@@ -117,7 +117,7 @@ __device__ __forceinline__ void multiply_tiles(const AttentionWork& a, const Seg
             frame = tile.frame;
             turned = turn;
             const int barrier = 2 + at.warp / 4;
-            wgmma_wait<0>();  // the sines below call a function, which must not meet registers of multiplications
+            warpgroup_wait<0>();  // the sines below call a function, which must not meet registers of multiplications
             sync_threads_of<128>(barrier);  // the warpgroup no longer reads its queries
             const QueryRows rows = exchange.query_rows(a, seg);
             const int first = first_row + at.warp % 4;
@@ -127,7 +127,7 @@ __device__ __forceinline__ void multiply_tiles(const AttentionWork& a, const Seg
             } else {
                 load_queries<S, 4>(a, rows, first, end, at.lane, kD, kD, frame, turned, q);
             }
-            fence_async_reads();
+            fence_operands();
             sync_threads_of<128>(barrier);
         }
         const bool correct = has_correction<S>(a, tile);
@@ -145,8 +145,8 @@ __device__ __forceinline__ void multiply_tiles(const AttentionWork& a, const Seg
         for (int m = 0; m < kTiles; ++m) {
             float score[1][S::kN][4];
             issue_scores<S>(q, first_row + 64 * m, memory.keys(index), score[0]);
-            wgmma_wait<0>();
-            wgmma_settle(score[0]);
+            warpgroup_wait<0>();
+            hold(score[0]);
             if (at.lane == 0 && m == 0 && index > 0) {
                 exchange.empty_values[S::stage(index - 1)].arrive();
             }
@@ -159,7 +159,7 @@ __device__ __forceinline__ void multiply_tiles(const AttentionWork& a, const Seg
             warp_tile.correct(
                 correct ? memory.corrections(S::first_row(at.warp, m)) : nullptr, one_group,
                 [&](int in_tile) { return corrected.column(a.k.format, tile, index, in_tile); }, score, shift);
-            wgmma_settle(output[m].out[0]);
+            hold(output[m].out[0]);
             warp_tile.update_softmax(score, shift, output[m]);
             float base[1][2];
             warp_tile.subtracted(shift, output[m], base);
@@ -230,7 +230,7 @@ __global__ void __launch_bounds__(S::kThreads, 1) attention_flash_wgmma_kernel(c
             refined_at[i] = kNotRefined;
         }
     }
-    fence_async_reads();
+    fence_operands();
     __syncthreads();
     if (!S::kHalves && a.k.format.refined_keys() && plan.k.seen.has_codes()) {
         for (int i = threadIdx.x; i < a.k.format.rows - S::kD; i += S::kThreads) {
@@ -239,10 +239,10 @@ __global__ void __launch_bounds__(S::kThreads, 1) attention_flash_wgmma_kernel(c
     }
     __syncthreads();
     if (at.warp >= S::kWarps) {
-        lower_registers<S::kLoadingRegisters>();
+        warpgroup_give_registers<S::kLoadingRegisters>();
         load_tiles<S>(a, seg, rows.head(), places, memory);
     } else {
-        raise_registers<S::kMultiplyingRegisters>();
+        warpgroup_take_registers<S::kMultiplyingRegisters>();
         multiply_tiles<S>(a, seg, at, memory);
     }
 }

@@ -3,7 +3,7 @@
 
 #include "backend/cuda/attention/flash_loader.cuh"
 #include "backend/cuda/attention/flash_wgmma_memory.cuh"
-#include "backend/cuda/device/wgmma_flash.cuh"
+#include "backend/cuda/attention/flash_wgmma_multiply.cuh"
 
 namespace lk::cuda {
 
@@ -25,7 +25,7 @@ __device__ __forceinline__ void load_tiles(const AttentionWork& a, const Segment
         copy_commit();
     };
     const auto fill = [](PhaseBarrier& barrier) {
-        fence_async_reads();
+        fence_operands();
         barrier.arrive();
     };
     fetch(plan.tile(0), 0);

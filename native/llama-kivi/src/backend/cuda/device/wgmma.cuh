@@ -41,23 +41,23 @@ private:
 // Orders the thread's writes to shared memory, copies included once they are awaited, before a multiplication that
 // reads them. A barrier must follow.
 __device__ inline void fence_operands() {
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
 }
 
 // Orders the warp's accesses to registers before the multiplications that follow.
 __device__ inline void warpgroup_begin() {
-    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+    asm volatile("wgmma.fence.sync.aligned;\n" ::: "memory");
 }
 
 // Ends a group of multiplications.
 __device__ inline void warpgroup_commit() {
-    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+    asm volatile("wgmma.commit_group.sync.aligned;\n" ::: "memory");
 }
 
 // Waits for all groups of multiplications but the last kPending.
 template <int kPending>
 __device__ inline void warpgroup_wait() {
-    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+    asm volatile("wgmma.wait_group.sync.aligned %0;\n" ::"n"(kPending) : "memory");
 }
 
 // A barrier of the warpgroup's threads. barrier: 1 to 15, of its own.
@@ -68,19 +68,19 @@ __device__ inline void warpgroup_sync(int barrier) {
 // Changes the registers of the warpgroup's threads: to fewer, or to more when other warpgroups have given theirs.
 template <int kRegisters>
 __device__ inline void warpgroup_give_registers() {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;\n" ::"n"(kRegisters));
 }
 template <int kRegisters>
 __device__ inline void warpgroup_take_registers() {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;\n" ::"n"(kRegisters));
 }
 
 // Keeps the compiler from moving registers that a multiplication may still read or write.
 template <int kCount>
 __device__ inline void hold(float (&d)[kCount][4]) {
 #pragma unroll
-    for (int t = 0; t < kCount; ++t) {
-        asm volatile("" : "+f"(d[t][0]), "+f"(d[t][1]), "+f"(d[t][2]), "+f"(d[t][3])::"memory");
+    for (float(&tile)[4] : d) {
+        asm volatile("" : "+f"(tile[0]), "+f"(tile[1]), "+f"(tile[2]), "+f"(tile[3])::"memory");
     }
 }
 
