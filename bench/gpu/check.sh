@@ -19,7 +19,19 @@ cmake --build "$build" --target all llama-kivi-bench-attention llama-kivi-bench-
 echo "built in $SECONDS s"
 
 tests=$build/llama-kivi-tests
-"$tests" --gtest_filter="${FILTER:-Cuda*:*OnTheGpu*}" --gtest_brief=1 --gtest_output="xml:$out/tests.xml" 2>&1 | tee "$out/tests.log"
+# Three processes at once: much of a test is the CPU's side.
+shards=()
+for shard in 0 1 2; do
+    GTEST_TOTAL_SHARDS=3 GTEST_SHARD_INDEX=$shard "$tests" --gtest_filter="${FILTER:-Cuda*:*OnTheGpu*}" --gtest_brief=1 \
+        --gtest_output="xml:$out/tests-$shard.xml" >"$out/tests-$shard.log" 2>&1 &
+    shards+=($!)
+done
+failed=
+for shard in 0 1 2; do
+    wait "${shards[shard]}" || failed+=" $shard"
+    grep -E "Failure|FAILED|PASSED|SKIPPED" -A6 "$out/tests-$shard.log" | cut -c1-250 || true
+done
+[ -z "$failed" ] || { echo "tests failed in$failed"; exit 1; }
 echo "tested at $SECONDS s"
 
 for bench in attention append products; do
