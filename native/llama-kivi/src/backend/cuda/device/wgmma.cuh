@@ -60,11 +60,6 @@ __device__ inline void warpgroup_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;\n" ::"n"(kPending) : "memory");
 }
 
-// A barrier of the warpgroup's threads. barrier: 1 to 15, of its own.
-__device__ inline void warpgroup_sync(int barrier) {
-    asm volatile("bar.sync %0, 128;" ::"r"(barrier) : "memory");
-}
-
 // Changes the registers of the warpgroup's threads: to fewer, or to more when other warpgroups have given theirs.
 template <int kRegisters>
 __device__ inline void warpgroup_give_registers() {

@@ -3,6 +3,7 @@
 
 #include "backend/cuda/device/copy_box.cuh"
 #include "backend/cuda/device/fence.cuh"
+#include "backend/cuda/device/phase_barrier.cuh"
 #include "backend/cuda/device/wgmma.cuh"
 #include "backend/cuda/matmul/ordered_work.cuh"
 #include "backend/cuda/plan/ordered_wgmma_plan.h"
@@ -141,7 +142,7 @@ template <class Tile>
 __device__ bool is_last_part(const OrderedWork& a, int tile, uint8_t* shared) {
     const int group = threadIdx.x / 128;
     volatile int* const flag = reinterpret_cast<int*>(shared + Tile::kFlags) + group;
-    warpgroup_sync(1 + group);
+    sync_threads_of<128>(1 + group);
     if (threadIdx.x % 128 == 0) {
         int* const count = &a.counts[(tile - a.plan.n_whole) * Tile::kGroups + group];
         fence_device();
@@ -152,7 +153,7 @@ __device__ bool is_last_part(const OrderedWork& a, int tile, uint8_t* shared) {
         }
         *flag = last;
     }
-    warpgroup_sync(1 + group);
+    sync_threads_of<128>(1 + group);
     return *flag != 0;
 }
 
