@@ -32,8 +32,11 @@ for shard in 0 1 2; do
     wait "${shards[shard]}" || failed+=" $shard"
     grep -E "Failure|FAILED|PASSED|SKIPPED" -A6 "$out/tests-$shard.log" | cut -c1-250 || true
 done
-[ -z "$failed" ] || { echo "tests failed in$failed"; exit 1; }
-"$tests" --gtest_filter="$alone" --gtest_brief=1 2>&1 | tee "$out/tests-alone.log"
+for shard in $failed; do tail -20 "$out/tests-$shard.log"; done
+[ -z "$failed" ] || { echo "tests failed in the shards$failed"; exit 1; }
+if [ -z "${FILTER:-}" ]; then
+    "$tests" --gtest_filter="$alone" --gtest_brief=1 --gtest_output="xml:$out/tests-alone.xml" 2>&1 | tee "$out/tests-alone.log"
+fi
 echo "tested at $SECONDS s"
 
 for bench in attention append products; do

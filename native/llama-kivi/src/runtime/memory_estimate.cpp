@@ -21,12 +21,16 @@ namespace lk {
 
 namespace {
 
-// Bytes of the GPU's matmul buffers for n_ubatch rows: the rows in 16 bits, quantized weights dequantized to 16 bits in
-// parts, and the workspace of cuBLAS.
-uint64_t device_work_bytes(const ModelConfig& model, int n_ubatch) {
+// Bytes of the GPU's matmul buffers for n_ubatch rows: the rows in 16 bits, for quantized weights in the order of lanes
+// too (all rows of a batch-invariant pass, otherwise few), quantized weights dequantized to 16 bits in parts, partial
+// sums, and the workspace of cuBLAS. A buffer grows to half more than it must hold.
+uint64_t device_work_bytes(const ModelConfig& model, int n_ubatch, bool batch_invariant) {
     constexpr uint64_t kWeights = 192u << 20;
+    constexpr uint64_t kSums = 40u << 20;
     constexpr uint64_t kLibrary = 96u << 20;
-    return 3ull * n_ubatch * std::max(model.n_ff, model.n_embd) + kWeights + kLibrary;
+    constexpr int kLaneRows = 128;
+    const int n_lane_rows = batch_invariant ? n_ubatch : std::min(n_ubatch, kLaneRows);
+    return 3ull * (n_ubatch + n_lane_rows) * std::max(model.n_ff, model.n_embd) + kWeights + kSums + kLibrary;
 }
 
 // Bytes of the partial results of attention in a batch-invariant pass on the GPU: n_ubatch rows, each of which sees a
@@ -79,7 +83,7 @@ lk_memory_estimate estimate_memory(const GgufFile& file, int n_gpu_layers, const
         there.n_layer = placement.n_device_layers;
         e.device_bytes = device_weight_bytes(file, placement) + kv::page_bytes(there) + kv::fixed_bytes(there) +
                          kv::staging_bytes(there) + ForwardScratch::bytes(model, c.n_ubatch) + outputs +
-                         device_work_bytes(model, c.n_ubatch) +
+                         device_work_bytes(model, c.n_ubatch, params.batch_invariant != 0) +
                          (params.batch_invariant != 0 ? invariant_bytes(model, c) : 0);
     }
     e.bytes_per_token = static_cast<double>(k.page_bytes + v.page_bytes) / kv::kPageTokens * c.n_layer * c.n_head_kv;

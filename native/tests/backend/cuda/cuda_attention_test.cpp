@@ -122,6 +122,17 @@ TEST_F(CudaAttention, OfEveryRecipe) {
     report();
 }
 
+// More tokens than flash_wgmma plans at once.
+TEST_F(CudaAttention, OfManyRowsOverLongSequences) {
+    for (const lk_cache_type type : {LK_CACHE_F16, LK_CACHE_KIVI2, LK_CACHE_KIVI3, LK_CACHE_Q8_0}) {
+        for (const int window : {0, 2500}) {
+            const Shape shape{.type_k = type, .type_v = type, .head_size = 128};
+            add(shape.text(), shape, {4, 2}, 3000, 150, window);
+        }
+    }
+    report();
+}
+
 // After cuts and shifts: page runs with frames. Few rows, and enough rows of wide heads for the kernel with wgmma.
 TEST_F(Cuda, AttentionOverTokensThatMoved) {
     struct Call {

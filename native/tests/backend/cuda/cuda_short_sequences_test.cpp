@@ -1,5 +1,5 @@
-// Decoding many short sequences on the GPU: a batch whose sequences are read whole, beside longer ones in a
-// batch-invariant pass. Without a GPU the tests are skipped.
+// Several sequences in a pass of the GPU: decoding of short ones, which are read whole, beside longer ones in a
+// batch-invariant pass; and prompts of different lengths. Without a GPU the tests are skipped.
 #include "support/cuda_helpers.h"
 
 namespace lk {
@@ -7,9 +7,10 @@ namespace {
 
 class CudaShortSequences : public Cuda {
 protected:
-    // Largest error of attention of one row per sequence, relative to the magnitude of the values. The sequences are
-    // appended in calls of a few rows, so that rings start anywhere in their memory.
-    double error(Shape shape, int n_head, int window, bool invariant) {
+    // Largest error of attention, relative to the magnitude of the values. Every even sequence has n_rows rows in the
+    // pass, the others one. The sequences are appended in calls of a few rows, so that rings start anywhere in their
+    // memory.
+    double error(Shape shape, int n_head, int window, bool invariant, int n_rows = 1) {
         if (invariant) {
             std::swap(backend_, invariant_backend_);
         }
@@ -18,8 +19,10 @@ protected:
         shape.n_seq = n_seq;
         kv::Cache cpu(shape.config());
         kv::Cache gpu(shape.config(), device_->memory());
-        const Tokens tokens(shape, lengths.back() + n_seq, 11, 1);
+        const int n = (n_seq + 1) / 2 * n_rows + n_seq / 2;
+        const Tokens tokens(shape, lengths.back() + n, 11, 1);
         std::vector<Segment> segments;
+        int row = 0;
         for (int seq = 0; seq < n_seq; ++seq) {
             for (int at = 0; at < lengths[seq];) {
                 const int end = std::min(lengths[seq], at + 61);
@@ -27,10 +30,11 @@ protected:
                 append(gpu, seq, tokens, at, end);
                 at = end;
             }
-            segments.push_back({seq, seq, 1});
+            segments.push_back({seq, row, seq % 2 == 0 ? n_rows : 1});
+            row += segments.back().n_rows;
         }
         const int begin = lengths.back();
-        test::stage_call(cpu, segments, tokens, begin, begin + n_seq);
+        test::stage_call(cpu, segments, tokens, begin, begin + n);
         const auto rows = [&](const std::vector<float>& all) {
             return upload({all.begin() + static_cast<ptrdiff_t>(begin) * tokens.width, all.end()});
         };
@@ -38,11 +42,11 @@ protected:
         const Buffer<float> v = rows(tokens.v[0]);
         gpu.reserve(segments);
         pass_ = backend_->begin(gpu, segments, nullptr);
-        backend_->stage({.cache = &gpu, .layer = 0, .n = n_seq, .k = k.data(), .v = v.data(), .pass = pass_.get()});
+        backend_->stage({.cache = &gpu, .layer = 0, .n = n, .k = k.data(), .v = v.data(), .pass = pass_.get()});
         backend_->finish();
         backend_->stage_pages(*pass_, gpu.layers());
 
-        const std::vector<float> q = queries(n_seq, n_head, shape.head_size);
+        const std::vector<float> q = queries(n, n_head, shape.head_size);
         const test::Expected expected =
             test::expected_attention(cpu, segments, q, n_head, 1 / std::sqrt(shape.head_size), window);
         const std::vector<float> actual = attend(gpu, segments, q, n_head, window);
@@ -94,6 +98,18 @@ TEST_F(CudaShortSequences, AttentionIsThatOfTheRowsTheCacheMeans) {
         }
     }
     std::printf("short sequences: worst difference %.2g\n", worst);
+}
+
+TEST_F(CudaShortSequences, PromptsShareAPass) {
+    for (const lk_cache_type type : {LK_CACHE_F16, LK_CACHE_KIVI2, LK_CACHE_KIVI4, LK_CACHE_Q8_0}) {
+        for (const int d : {64, 128}) {
+            for (const int window : {0, 150}) {
+                const Shape shape{.type_k = type, .type_v = type, .head_size = d, .n_head_kv = 2};
+                SCOPED_TRACE(format("%s, D %d, window %d", shape.text().c_str(), d, window));
+                EXPECT_LT(error(shape, 4, window, false, 70), 0.02);  // 140 query rows per KV head
+            }
+        }
+    }
 }
 
 }  // namespace

@@ -38,15 +38,15 @@ constexpr int kLeastCapability = 80;
 // LLAMA_KIVI_CUDA_WGMMA=0 runs the kernels of other GPUs, for comparisons.
 bool runs_wgmma(const cudaDeviceProp& properties) {
 #ifdef LK_CUDA_WGMMA
+    constexpr bool kCompiled = true;
+#else
+    constexpr bool kCompiled = false;
+#endif
     const char* const text = std::getenv("LLAMA_KIVI_CUDA_WGMMA");
     const std::string_view wanted = text != nullptr ? text : "1";
     LK_CHECK(wanted == "0" || wanted == "1", LK_INVALID_ARGUMENT, "LLAMA_KIVI_CUDA_WGMMA is '%s'; set it to 0 or 1",
              text);
-    return wanted == "1" && properties.major == 9 && properties.minor == 0;
-#else
-    static_cast<void>(properties);
-    return false;
-#endif
+    return kCompiled && wanted == "1" && properties.major == 9 && properties.minor == 0;
 }
 
 }  // namespace

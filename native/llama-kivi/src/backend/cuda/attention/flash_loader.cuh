@@ -36,21 +36,11 @@ struct TileLoader {
         }
     }
     __device__ __forceinline__ void decode_keys(int n, const TileSide k, const uint8_t* raw, Rows to) const {
-        if (has_fetched_keys(k)) {
-            decode_fetched_keys(n, k, raw, to);
-        } else {
-            decode_other_keys(n, k, to);
-        }
-    }
-    __device__ __forceinline__ bool has_fetched_keys(const TileSide& k) const { return copies_keys && k.coded(); }
-    __device__ __forceinline__ void decode_fetched_keys(int n, const TileSide k, const uint8_t* raw, Rows to) const {
         const PageFormat& f = a.k.format;
-        load_usual_keys<S>(f, fetched_codes<S>(FlashCodes::of_keys(f, k.token, n), raw), k.token, n, k_factor,
-                           refined_at, to);
-    }
-    __device__ __forceinline__ void decode_other_keys(int n, const TileSide k, Rows to) const {
-        const PageFormat& f = a.k.format;
-        if (k.form == TileSide::Form::q8_rows) {
+        if (copies_keys && k.coded()) {
+            load_usual_keys<S>(f, fetched_codes<S>(FlashCodes::of_keys(f, k.token, n), raw), k.token, n, k_factor,
+                               refined_at, to);
+        } else if (k.form == TileSide::Form::q8_rows) {
             load_ring_rows<S>(k.from, n, a.head_size, to);
         } else if (k.form == TileSide::Form::floats) {
             load_float_rows(f.type, a.head_size, k.from, k.token, n, to);

@@ -1,4 +1,5 @@
-// Flash attention: the stages over a tile in shared memory and after the last tile; flash.cu calls them.
+// Flash attention: the stages over a tile in shared memory and after the last tile; flash_kernel.cuh and
+// flash_wgmma_kernel.cuh call them.
 #pragma once
 
 #include "backend/cuda/attention/flash_correction.cuh"

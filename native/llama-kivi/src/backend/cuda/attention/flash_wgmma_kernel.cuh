@@ -76,8 +76,8 @@ __device__ __forceinline__ void issue_values(const unsigned (&p)[kTile / 16][1][
 
 // A multiplying warpgroup: attention of its query rows to all tiles.
 template <class S>
-__device__ __forceinline__ void multiply_tiles(const AttentionWork& a, const SegmentWork& seg, const Lane& at,
-                                               const WgmmaMemory<S>& memory) {
+__device__ __forceinline__ void attend_tiles(const AttentionWork& a, const SegmentWork& seg, const Lane& at,
+                                             const WgmmaMemory<S>& memory) {
     constexpr int kD = S::kD;
     constexpr int kTiles = S::kRowTiles;
     Exchange<S>& exchange = memory.exchange();
@@ -243,7 +243,7 @@ __global__ void __launch_bounds__(S::kThreads, 1) attention_flash_wgmma_kernel(c
         load_tiles<S>(a, seg, rows.head(), places, memory);
     } else {
         warpgroup_take_registers<S::kMultiplyingRegisters>();
-        multiply_tiles<S>(a, seg, at, memory);
+        attend_tiles<S>(a, seg, at, memory);
     }
 }
 

@@ -31,7 +31,7 @@ __device__ inline void barrier_arrive(unsigned barrier, int bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;\n" ::"r"(barrier), "r"(bytes) : "memory");
 }
 
-// Waits for the end of the phase of a parity, if it is the current one. Parity 1 of a new barrier has ended.
+// Waits until the phase of this parity has ended; returns at once if it already has, as has parity 1 of a new barrier.
 __device__ inline void barrier_wait(unsigned barrier, unsigned parity) {
     asm volatile(
         "{\n\t.reg .pred done;\n"

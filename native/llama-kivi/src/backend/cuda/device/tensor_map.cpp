@@ -33,7 +33,7 @@ TensorMap map_halves(const void* halves, int n_rows, int n_cols, int box_rows) {
     const cuuint64_t row_bytes = sizes[0] * sizeof(uint16_t);
     const cuuint32_t box[] = {kBoxColumns, static_cast<cuuint32_t>(box_rows)};
     const cuuint32_t every[] = {1, 1};
-    CUtensorMap map;
+    CUtensorMap map{};
     const CUresult status = encode(&map, CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 2, const_cast<void*>(halves), sizes,
                                    &row_bytes, box, every, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
                                    CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);

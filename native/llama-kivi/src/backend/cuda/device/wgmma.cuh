@@ -22,12 +22,7 @@ public:
         low_ = (static_cast<unsigned>(__cvta_generic_to_shared(shared)) & 0x3ffff) >> 4 | kUnused;
     }
 
-    // The elements from kFirst on, a multiple of 16.
-    template <int kFirst>
-    __device__ uint64_t from() const {
-        return from(kFirst);
-    }
-    // The same, for a constant that a loop makes.
+    // The elements from `first` on, a multiple of 16.
     __device__ uint64_t from(int first) const {
         constexpr unsigned kSwizzle128 = 1u << 30;
         constexpr unsigned kEightRows = 8 * kPanelRowBytes / 16;

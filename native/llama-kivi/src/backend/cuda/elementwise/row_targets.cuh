@@ -46,7 +46,7 @@ struct ToLaneHalves {
     __device__ static bool fits(float4 v) { return ToHalves::fits(v); }
 
     __device__ void operator()(int64_t i, float4 v) const {
-        const int in_block = static_cast<int>(i) % 32;
+        const int in_block = static_cast<int>(i % 32);
         auto* const to = reinterpret_cast<unsigned*>(out + (i - in_block) + in_block % 8 * 4 + in_block / 8 * 2);
         to[0] = pack(v.x, v.y);
         to[4] = pack(v.z, v.w);

@@ -1,4 +1,4 @@
-// Dequantizes weights in shared memory to halves, per lane of tile.cu.
+// Dequantizes weights in shared memory to halves, per lane of tile.cu and tile_wgmma.cu.
 #pragma once
 
 #include "backend/cuda/device/halves.cuh"

@@ -1,4 +1,4 @@
-// The stages of the tiled GEMM; tile.cu calls them.
+// The stages of the tiled GEMM; tile.cu and tile_wgmma.cu call them.
 #pragma once
 
 #include <algorithm>

@@ -40,8 +40,8 @@ __device__ __forceinline__ void multiply_chunk(const ChunkRows& rows, const Pane
     const auto multiply = [&](int tile) {
         const uint4& low = rows[tile][0];
         const uint4& high = rows[tile][1];
-        multiply_group(acc[tile], low.x, high.x, low.y, high.y, tokens.from<32 * kChunk>());
-        multiply_group(acc[tile], low.z, high.z, low.w, high.w, tokens.from<32 * kChunk + 16>());
+        multiply_group(acc[tile], low.x, high.x, low.y, high.y, tokens.from(32 * kChunk));
+        multiply_group(acc[tile], low.z, high.z, low.w, high.w, tokens.from(32 * kChunk + 16));
     };
     warpgroup_begin();
     multiply(0);
@@ -73,6 +73,7 @@ __global__ void __launch_bounds__(TileWarps<kTiles, true>::kThreads, 1)
     using Block = TileBlock<kType, kTiles, true>;
     constexpr int kStageBytes = Block::kStageBytes;
     static_assert(Block::kRowTiles == 2 && Block::kRowWarps == 4 && Block::kEach == 2 * kPanelHalves);
+    static_assert(Block::kPanelBytes == kPanelRowBytes);
     static_assert(kStageBytes % 1024 == 0 && Block::S::kWeightBytes % 1024 == 0);
     extern __shared__ __align__(1024) uint8_t shared[];
     const TilePlan& plan = a.plan;

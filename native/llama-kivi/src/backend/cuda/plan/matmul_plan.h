@@ -82,7 +82,7 @@ constexpr int product_of(const FewProducts& products, int block) {
     return which;
 }
 
-// Work distribution of multiply_tiles; see matmul/tile.cu.
+// Work distribution of multiply_tiles and multiply_tiles_wgmma; see matmul/tile.cu.
 struct TilePlan {
     static constexpr int kRows = 128;
     static constexpr int kSums = kRows * kTileColumns;

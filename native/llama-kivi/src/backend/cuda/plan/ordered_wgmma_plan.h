@@ -36,8 +36,8 @@ struct OrderedWgmmaPlan {
             }
             return with_wgmma_tile(columns, plan);
         }
-        // In 256 cycles for rows of 4,096. Shared memory bounds the tile of 128 tokens, which reads more per
-        // multiplication.
+        // Times in units of 256 cycles, for rows of 4,096 elements. Shared memory bounds the tile of 128 tokens, which
+        // reads more per multiplication.
         const OrderedPlan wide = plan(WgmmaTile256{});
         const OrderedPlan narrow = plan(WgmmaTile128{});
         return wide.time(n_processors, 272, 28) <= narrow.time(n_processors, 168, 14) ? wide : narrow;

@@ -46,7 +46,7 @@ struct WgmmaTile {
     static constexpr int group_at(int group) { return 64 * group * kRowBytes; }
 
     // Row and token, in the tile, of sum i of the thread's tile t of 8 tokens.
-    static constexpr int row_of(int thread, int m, int i) { return thread / 32 * 16 + m + i / 2 * 8 + thread % 32 / 4; }
+    static constexpr int row_of(int thread, int /*m*/, int i) { return thread / 32 * 16 + i / 2 * 8 + thread % 32 / 4; }
     static constexpr int column_of(int thread, int t, int i) { return 8 * t + 2 * (thread % 4) + i % 2; }
 };
 
