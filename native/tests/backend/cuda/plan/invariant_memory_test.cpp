@@ -71,8 +71,11 @@ TEST(InvariantMemory, PartialResultsAreInTheEstimate) {
                 const int n_head = static_cast<int>(info.n_head);
                 const uint64_t planned = std::max(planned_bytes(c, n_head, n_head / c.n_head_kv, c.n_ubatch),
                                                   planned_bytes(c, n_head, 1, c.n_ubatch));
-                EXPECT_GE(counted, planned);
-                EXPECT_LE(counted, planned + planned / 4);
+                // Matmuls of quantized weights keep all rows, instead of 128, in the order of lanes.
+                const int more_rows = std::max(0, c.n_ubatch - 128);
+                const uint64_t lanes = 3ull * more_rows * std::max(info.n_ff, info.n_embd);
+                EXPECT_GE(counted, planned + lanes);
+                EXPECT_LE(counted, planned + planned / 4 + lanes);
             }
         }
     }
