@@ -55,17 +55,7 @@ __global__ void __launch_bounds__(TileWarps<kTiles, false>::kThreads, 1)
     const int end = plan.shares.begin(blockIdx.x + 1);
     const int warp = threadIdx.x / 32;
     const int sharer = warp / Block::kRowWarps;
-    const int g = threadIdx.x % 32 / 4;
-    const int j = threadIdx.x % 4;
-    const Block own{{a},
-                    begin,
-                    end,
-                    warp % Block::kRowWarps * Block::kWarpRows,
-                    sharer,
-                    g,
-                    j,
-                    sharer * Block::kEach + 8 * j,
-                    Block::Decoder::upper_bytes()};
+    const Block own = Block::of_thread(a, begin, end, sharer);
     uint8_t* const shared_end = shared + plan.n_stages * kStageBytes;
     const auto next_stage = [&](uint8_t* stage) {
         return stage + kStageBytes == shared_end ? shared : stage + kStageBytes;

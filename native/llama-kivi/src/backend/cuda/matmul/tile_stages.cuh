@@ -47,6 +47,21 @@ struct TileBlock : TileLoads<kType, kTiles, kWgmma> {
     int first;       // the lane's first element in a step
     unsigned upper;  // Decoder::upper_bytes()
 
+    // This thread's. sharer: that of its warp.
+    __device__ static TileBlock of_thread(const TileWork& work, int first_unit, int end_unit, int sharer) {
+        const int warp = threadIdx.x / 32;
+        const int j = threadIdx.x % 4;
+        return {{work},
+                first_unit,
+                end_unit,
+                warp % kRowWarps * kWarpRows,
+                sharer,
+                static_cast<int>(threadIdx.x % 32 / 4),
+                j,
+                sharer * kEach + 8 * j,
+                Decoder::upper_bytes()};
+    }
+
     // Bytes before the lane's rows in their first pieces, modulo 16; see bytes_before.
     struct BytesBefore {
         unsigned codes;
@@ -162,29 +177,6 @@ private:
             each([](const float& out, float& s) { s = out + s; });  // all loads before the first store
         }
         each([](float& out, float s) { out = s; });
-    }
-
-    // Floats that a lane accesses at once.
-    template <int kCount>
-    using Floats = std::conditional_t<kCount % 4 == 0, float4, float2>;
-
-    template <class Vector>
-    __device__ static __forceinline__ Vector vector_of(const float* v) {
-        if constexpr (sizeof(Vector) == sizeof(float4)) {
-            return make_float4(v[0], v[1], v[2], v[3]);
-        } else {
-            return make_float2(v[0], v[1]);
-        }
-    }
-
-    // to[i] = from[i] + v[i]
-    __device__ static __forceinline__ void add_vector(float* to, const float* from, const float2& v) {
-        to[0] = from[0] + v.x;
-        to[1] = from[1] + v.y;
-    }
-    __device__ static __forceinline__ void add_vector(float* to, const float* from, const float4& v) {
-        add_vector(to, from, make_float2(v.x, v.y));
-        add_vector(to + 2, from + 2, make_float2(v.z, v.w));
     }
 
     // Each sharer sends its partner (sharer ^ bit) the half of its sums that the partner keeps.

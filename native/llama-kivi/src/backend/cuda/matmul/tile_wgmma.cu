@@ -81,16 +81,7 @@ __global__ void __launch_bounds__(TileWarps<kTiles, true>::kThreads, 1)
     const int end = plan.shares.begin(blockIdx.x + 1);
     const int warp = threadIdx.x / 32;
     const int sharer = __shfl_sync(kAllLanes, warp / Block::kRowWarps, 0);  // known to be the same in all lanes
-    const int j = threadIdx.x % 4;
-    const Block own{{a},
-                    begin,
-                    end,
-                    warp % Block::kRowWarps * Block::kWarpRows,
-                    sharer,
-                    static_cast<int>(threadIdx.x % 32 / 4),
-                    j,
-                    sharer * Block::kEach + 8 * j,
-                    Block::Decoder::upper_bytes()};
+    const Block own = Block::of_thread(a, begin, end, sharer);
     uint8_t* const shared_end = shared + plan.n_stages * kStageBytes;
     const auto next_stage = [&](uint8_t* stage) {
         return stage + kStageBytes == shared_end ? shared : stage + kStageBytes;

@@ -1,4 +1,4 @@
-// Constants, arguments and positions of the tiled GEMM.
+// Constants, arguments, positions and vectors of sums of the tiled GEMM.
 #pragma once
 
 #include <type_traits>
@@ -48,6 +48,29 @@ __device__ __forceinline__ void wait_for_all_but(int groups) {
         }
     }
     copy_wait<kMost>();
+}
+
+// Floats that a lane accesses at once.
+template <int kCount>
+using Floats = std::conditional_t<kCount % 4 == 0, float4, float2>;
+
+template <class Vector>
+__device__ __forceinline__ Vector vector_of(const float* v) {
+    if constexpr (sizeof(Vector) == sizeof(float4)) {
+        return make_float4(v[0], v[1], v[2], v[3]);
+    } else {
+        return make_float2(v[0], v[1]);
+    }
+}
+
+// to[i] = from[i] + v[i]
+__device__ __forceinline__ void add_vector(float* to, const float* from, const float2& v) {
+    to[0] = from[0] + v.x;
+    to[1] = from[1] + v.y;
+}
+__device__ __forceinline__ void add_vector(float* to, const float* from, const float4& v) {
+    add_vector(to, from, make_float2(v.x, v.y));
+    add_vector(to + 2, from + 2, make_float2(v.z, v.w));
 }
 
 // Arguments of a launch.
