@@ -233,6 +233,20 @@ TEST(Staging, FailsWithoutATraceAndCommitAllocatesNothing) {
     });
 }
 
+TEST(Staging, MoreRowsThanACallHasAreRefused) {
+    Shape shape{.type_k = LK_CACHE_F16, .type_v = LK_CACHE_KIVI2};
+    shape.n_ubatch = 16;
+    Cache cache(shape.config());
+    for (const Segment& rows : {Segment{0, 0, 17}, Segment{0, 16, 1}}) {
+        test::expect_error(LK_INVALID_ARGUMENT, {"a call of 17 rows: the cache stages up to 16 (n_ubatch)"}, [&] {
+            cache.reserve({&rows, 1});
+        });
+    }
+    const Segment most{1, 0, 16};
+    cache.reserve({&most, 1});
+    cache.release_reserved({&most, 1});
+}
+
 // The common step, in which no row leaves the ring.
 TEST(Staging, OrdinaryStepsAllocateNothing) {
     const Shape shape{.type_k = LK_CACHE_KIVI2, .type_v = LK_CACHE_KIVI2, .lengths = {32, 128}, .n_layer = 2};

@@ -157,15 +157,18 @@ inline void stage_call(kv::Cache& cache, std::span<const kv::Segment> segments, 
     cpu::Append().stage_pages(cache, segments, cache.layers(), pool);
 }
 
-// Appends tokens [begin, end) in one call.
+// Appends tokens [begin, end), in calls of as many rows as the cache stages.
 inline void append(kv::Cache& cache, int seq, const Tokens& tokens, int begin, int end) {
     ThreadPool pool(1);
     cpu::Append rows;
-    const kv::Segment segment{seq, 0, end - begin};
-    cache.reserve({&segment, 1});
-    stage(cache, tokens, begin, end);
-    rows.stage_pages(cache, {&segment, 1}, cache.layers(), pool);
-    cpu::commit(cache, {&segment, 1}, pool);
+    while (begin < end) {
+        const kv::Segment segment{seq, 0, std::min(end - begin, cache.config().n_ubatch)};
+        cache.reserve({&segment, 1});
+        stage(cache, tokens, begin, begin + segment.n_rows);
+        rows.stage_pages(cache, {&segment, 1}, cache.layers(), pool);
+        cpu::commit(cache, {&segment, 1}, pool);
+        begin += segment.n_rows;
+    }
 }
 
 // The rotation of keys, for shifted tokens. Valid in the calling thread.
