@@ -19,21 +19,24 @@ cmake --build "$build" --target all llama-kivi-bench-attention llama-kivi-bench-
 echo "built in $SECONDS s"
 
 tests=$build/llama-kivi-tests
-# Three processes at once, because much of a test is the CPU's side; alone, the test that fills the GPU's memory.
+# shards N NAME COMMAND...: runs the tests of a test program in N processes at once, because much of a test is the CPU's
+# side. Their output goes to NAME-0.log and on.
+shards() {
+    local n=$1 name=$2 shard status=0 pids=()
+    shift 2
+    for ((shard = 0; shard < n; ++shard)); do
+        GTEST_TOTAL_SHARDS=$n GTEST_SHARD_INDEX=$shard "$@" --gtest_brief=1 --gtest_output="xml:$out/$name-$shard.xml" >"$out/$name-$shard.log" 2>&1 &
+        pids+=($!)
+    done
+    for pid in "${pids[@]}"; do wait "$pid" || status=$?; done
+    return "$status"
+}
+
+# Alone, the test that fills the GPU's memory.
 alone=CudaModel.TooLittleMemory*
-shards=()
-for shard in 0 1 2; do
-    GTEST_TOTAL_SHARDS=3 GTEST_SHARD_INDEX=$shard "$tests" --gtest_filter="${FILTER:-Cuda*:*OnTheGpu*-$alone}" --gtest_brief=1 \
-        --gtest_output="xml:$out/tests-$shard.xml" >"$out/tests-$shard.log" 2>&1 &
-    shards+=($!)
-done
-failed=
-for shard in 0 1 2; do
-    wait "${shards[shard]}" || failed+=" $shard"
-    grep -E "Failure|FAILED|PASSED|SKIPPED" -A6 "$out/tests-$shard.log" | cut -c1-250 || true
-done
-for shard in $failed; do tail -20 "$out/tests-$shard.log"; done
-[ -z "$failed" ] || { echo "tests failed in the shards$failed"; exit 1; }
+shards 4 tests "$tests" --gtest_filter="${FILTER:-Cuda*:*OnTheGpu*-$alone}" || failed=1
+grep -hE "Failure|FAILED|PASSED|SKIPPED" -A6 "$out"/tests-?.log | cut -c1-250 || true
+[ -z "${failed:-}" ] || { tail -n 5 "$out"/tests-?.log; exit 1; }
 if [ -z "${FILTER:-}" ]; then
     "$tests" --gtest_filter="$alone" --gtest_brief=1 --gtest_output="xml:$out/tests-alone.xml" 2>&1 | tee "$out/tests-alone.log"
 fi
@@ -45,16 +48,16 @@ done
 echo "timed at $SECONDS s"
 
 # racecheck takes minutes for tests that memcheck finishes in seconds.
-memcheck_tests=${MEMCHECK-CudaOperations.*:Cuda.AttentionOverTokensThatMoved}
-racecheck_tests=${RACECHECK-Cuda.AttentionOverTokensThatMoved:CudaOperations.R*:CudaOperations.NormsOfARow*:CudaOperations.Sampling:CudaOperations.InvariantProductsOfManyTokens:CudaGraphs.NanIsAttributed}
+memcheck_tests=${MEMCHECK-CudaOperations.*:CudaProducts.*:Cuda.AttentionOverTokensThatMoved:CudaAttention.OfManyRows*:CudaShortSequences.PromptsShareAPass}
+racecheck_tests=${RACECHECK-Cuda.AttentionOverTokensThatMoved:CudaShortSequences.PromptsShareAPass:CudaProducts.OfShortRows*:CudaOperations.R*:CudaOperations.NormsOfARow*:CudaOperations.Sampling:CudaGraphs.NanIsAttributed}
 for tool in memcheck racecheck; do
     filter=${tool}_tests
     if [ -z "${!filter}" ]; then continue; fi
     status=0
-    compute-sanitizer --tool "$tool" --print-limit 100000 "$tests" --gtest_filter="${!filter}" --gtest_brief=1 >"$out/$tool.log" 2>&1 || status=$?
+    shards 4 "$tool" compute-sanitizer --tool "$tool" --print-limit 100000 "$tests" --gtest_filter="${!filter}" || status=$?
     # Shared memory races inside cuBLAS kernels are not this project's.
-    found=$(grep -E "Race reported|Invalid|Uninitialized|Misaligned|Program hit" "$out/$tool.log" | grep -vcE "nvjet|cublas" || true)
-    [ "$status" -eq 0 ] && [ "$found" -eq 0 ] || { grep -vE "nvjet|cublas|^=========  *$" "$out/$tool.log" | tail -30; exit 1; }
+    found=$(cat "$out/$tool"-?.log | grep -E "Race reported|Invalid|Uninitialized|Misaligned|Program hit" | grep -vcE "nvjet|cublas" || true)
+    [ "$status" -eq 0 ] && [ "$found" -eq 0 ] || { grep -vE "nvjet|cublas|^=========  *$" "$out/$tool"-?.log | tail -30; exit 1; }
     echo "$tool: $found errors, at $SECONDS s"
 done
 

@@ -4,15 +4,30 @@
 namespace lk {
 namespace {
 
-// One token: 8-bit vectors for low-bit weights. More tokens: halves. Rows of blocks of 32 end inside a step of the
-// tiled GEMM.
-TEST_F(CudaOperations, Products) {
+// Row lengths of types without blocks, with blocks of 32 elements and of 256.
+struct Lengths {
+    int plain, blocks, super_blocks;
+
+    int of(WeightType type) const {
+        const int elements = weight_type_traits(type)->block_elements;
+        return elements == 1 ? plain : elements == 32 ? blocks : super_blocks;
+    }
+};
+
+class CudaProducts : public CudaOperations {
+protected:
+    void compare(std::initializer_list<Lengths> lengths);
+    void compare_batches(std::initializer_list<Lengths> lengths);
+};
+
+// One token: 8-bit vectors for low-bit weights. More tokens: halves.
+void CudaProducts::compare(std::initializer_list<Lengths> lengths) {
     for (const WeightType type : test::kWeightTypes) {
         const char* const name = weight_type_traits(type)->name;
         double worst = 0;
         double worst_vector = 0;
-        const bool super_blocks = weight_type_traits(type)->block_elements > 32;
-        for (const int n_cols : {super_blocks ? 256 : 352, 2304, 16384}) {
+        for (const Lengths& length : lengths) {
+            const int n_cols = length.of(type);
             const Tensor first = random_tensor(type, 37, n_cols);
             const Tensor second = random_tensor(type, 130, n_cols);
             for (const int n : {1, 2, 7, 8, 9, 16, 17, 32, 33, 63, 64, 65, 128, 300}) {
@@ -35,15 +50,23 @@ TEST_F(CudaOperations, Products) {
     }
 }
 
-// Batch-invariant: each row of the result has the bits of that row alone. Row lengths with an unfinished chunk of 32,
-// and with empty segments.
-TEST_F(CudaOperations, InvariantProductsDoNotDependOnTheBatch) {
+// Few, for the tools that look for races. Rows of blocks of 32 end inside a step of the tiled GEMM.
+TEST_F(CudaProducts, OfShortRows) {
+    compare({{352, 352, 256}});
+}
+
+TEST_F(CudaProducts, OfLongRows) {
+    compare({{2304, 2304, 2304}, {16384, 16384, 16384}});
+}
+
+// Batch-invariant: each row of the result has the bits of that row alone.
+void CudaProducts::compare_batches(std::initializer_list<Lengths> lengths) {
     constexpr int kMost = 300;
     for (const WeightType type : test::kWeightTypes) {
         const char* const name = weight_type_traits(type)->name;
         double worst = 0;
-        const bool whole_blocks = weight_type_traits(type)->block_elements > 1;
-        for (const int n_cols : {whole_blocks ? 256 : 264, whole_blocks ? 1024 : 72, 11008}) {
+        for (const Lengths& length : lengths) {
+            const int n_cols = length.of(type);
             const Tensor first = random_tensor(type, 37, n_cols);
             const Tensor second = random_tensor(type, 270, n_cols);
             const std::vector<float> x = random_floats(static_cast<size_t>(kMost) * n_cols);
@@ -81,9 +104,19 @@ TEST_F(CudaOperations, InvariantProductsDoNotDependOnTheBatch) {
     }
 }
 
+// With an unfinished chunk of 32.
+TEST_F(CudaProducts, OfShortRowsDoNotDependOnTheBatch) {
+    compare_batches({{264, 256, 256}});
+}
+
+// With empty segments, and long.
+TEST_F(CudaProducts, OfOtherRowsDoNotDependOnTheBatch) {
+    compare_batches({{72, 1024, 1024}, {11008, 11008, 11008}});
+}
+
 // Batches of a prompt's size: tiles of 256 tokens on GPUs with their shared memory, and two or four thread blocks for
 // the tiles left over by the last wave of an H200.
-TEST_F(CudaOperations, InvariantProductsOfManyTokens) {
+TEST_F(CudaProducts, OfManyTokensDoNotDependOnTheBatch) {
     constexpr int kMost = 10900;
     constexpr int kPart = 128;
     constexpr int kColumns = 1056;  // segments of 9, 9, 9 and 6 chunks
@@ -124,7 +157,7 @@ TEST_F(CudaOperations, InvariantProductsOfManyTokens) {
 }
 
 // So many rows that the tiles of few tokens fill an H200, and one tile is left over.
-TEST_F(CudaOperations, InvariantProductsOfManyRows) {
+TEST_F(CudaProducts, OfManyRowsDoNotDependOnTheBatch) {
     constexpr int kMost = 70;
     constexpr int kRows = 25400;
     constexpr int kColumns = 264;
