@@ -91,6 +91,7 @@ __device__ __forceinline__ void multiply_squares(typename S::Queries q, int firs
                                                  const Lane& at, float* to) {
     const uint16_t* const column = squares + at.g * S::kStride + 2 * at.j;
     const auto square = [](unsigned x) { return bits(__hmul2(halves(x), halves(x))); };
+    __syncwarp();  // the warp has read the preceding corrections
 #pragma unroll
     for (int m = 0; m < S::kM; ++m) {
         float sum[4] = {0, 0, 0, 0};  // of rows g and g + 8, token groups 2 j and 2 j + 1
