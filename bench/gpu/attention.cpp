@@ -176,6 +176,9 @@ int main(int argc, char** argv) {
         for (const lk_cache_type type : {LK_CACHE_BF16, LK_CACHE_Q5_1, LK_CACHE_IQ4_NL}) {
             measure(device, {"GQA 4", type, 32, 8, 32}, gib, copy);
         }
+        std::printf("\nsequences of 8192 tokens\n\n");
+        measure(device, {"MHA", LK_CACHE_KIVI2, 32, 32, 8, 8192, 8192}, gib, copy);
+        measure(device, {"GQA 4", LK_CACHE_KIVI2, 32, 8, 32, 8192, 8192}, gib, copy);
         std::printf("\nshort sequences, 160 to 500 tokens\n\n");
         for (const lk_cache_type type : {LK_CACHE_F16, LK_CACHE_KIVI2}) {
             for (const int n_seq : {64, 1100, 1600}) {

@@ -43,8 +43,8 @@ struct AttentionFunction {
     int threads = kThreads;  // per block
 };
 
-// Returns the kernel of a variant. k, v: formats it reads. A page kernel runs concurrently with the kernel queued
-// before it; see queue.h.
+// Returns the kernel of a variant. k, v: formats it reads. The kernel of the other tokens is queued after a page kernel
+// and runs concurrently with it; see queue.h.
 AttentionFunction attention_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v);
 
 // The kernels of each .cu file. Each throws like fail_variant for a variant that it does not compile.

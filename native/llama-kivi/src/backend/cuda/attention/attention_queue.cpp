@@ -42,10 +42,10 @@ void AttentionQueue::run(const PlannedAttention& planned, AttentionWork work, St
         LK_CUDA(queue_launch({f.function, grid, f.threads, static_cast<size_t>(f.shared_bytes), arguments, sizes, 1},
                              stream));
     };
-    launch(planned.rest, planned.choice.rest, planned.splits.rest);
     if (planned.splits.pages > 0) {
         launch(planned.pages, planned.choice.pages, planned.splits.pages);
     }
+    launch(planned.rest, planned.choice.rest, planned.splits.rest);
     if (planned.splits.all() > 1) {
         attention_join(work, stream);
     }

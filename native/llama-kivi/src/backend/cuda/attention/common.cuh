@@ -91,6 +91,21 @@ __device__ inline int find_run(const Run* runs, int n_runs, int token) {
     return i;
 }
 
+// Called first and last by the kernel of the tokens outside pages. It is queued after the page kernel, if there is one,
+// and takes the places that its blocks leave: those of pages take longer, so they start first.
+__device__ inline void begin_beside_pages(const AttentionWork& a) {
+    if (a.n_page_splits > 0) {
+        beside_previous();
+    } else {
+        after_previous();
+    }
+}
+__device__ inline void end_beside_pages(const AttentionWork& a) {
+    if (a.n_page_splits > 0) {
+        after_previous();
+    }
+}
+
 // The thread block's split of n_steps tiles or pages: [begin, end). One split has all of them.
 struct SplitRange {
     int begin;

@@ -26,7 +26,7 @@ namespace {
 // Grid: [KV heads * groups of kRows query rows, splits, segments].
 template <class S>
 __global__ void __launch_bounds__(S::kThreads, S::kD <= 128 ? 2 : 1) attention_flash_kernel(const AttentionWork a) {
-    after_previous();
+    begin_beside_pages(a);
     using Memory = Sizes<S>;
     constexpr int kD = S::kD;
     extern __shared__ __align__(16) char shared[];
@@ -178,6 +178,7 @@ __global__ void __launch_bounds__(S::kThreads, S::kD <= 128 ? 2 : 1) attention_f
     } else {
         store_rows(a, rows, at, warp_tile.own_row, d, output);
     }
+    end_beside_pages(a);
 }
 
 template <class S>

@@ -150,7 +150,7 @@ __device__ __forceinline__ void attend_tiles(const AttentionWork& a, const Segme
             if (at.lane == 0 && m == 0 && index > 0) {
                 exchange.empty_values[S::stage(index - 1)].arrive();
             }
-            if (at.lane == 0 && m == kTiles - 1) {
+            if (m == kTiles - 1) {
                 exchange.empty_keys[S::stage(index)].arrive();
             }
             const WarpTile<S> warp_tile(at, S::first_row(at.warp, m));
@@ -184,7 +184,7 @@ __device__ __forceinline__ void attend_tiles(const AttentionWork& a, const Segme
 // Grid: [KV heads * groups of kRows query rows, splits, segments].
 template <class S>
 __global__ void __launch_bounds__(S::kThreads, 1) attention_flash_wgmma_kernel(const AttentionWork a) {
-    after_previous();
+    begin_beside_pages(a);
     extern __shared__ __align__(1024) char panels[];
     const WgmmaMemory<S> memory{panels};
     const SegmentWork& seg = a.segments[blockIdx.z];
@@ -216,7 +216,7 @@ __global__ void __launch_bounds__(S::kThreads, 1) attention_flash_wgmma_kernel(c
         for (int i = 0; i < S::kStages; ++i) {
             exchange.full_keys[i].init(S::kLoaders);
             exchange.full_values[i].init(S::kLoaders);
-            exchange.empty_keys[i].init(S::kWarps);
+            exchange.empty_keys[i].init(32 * S::kWarps);  // each lane has read squares of scales
             exchange.empty_values[i].init(S::kWarps);
         }
     }
@@ -245,6 +245,7 @@ __global__ void __launch_bounds__(S::kThreads, 1) attention_flash_wgmma_kernel(c
         warpgroup_take_registers<S::kMultiplyingRegisters>();
         attend_tiles<S>(a, seg, at, memory);
     }
+    end_beside_pages(a);
 }
 
 }  // namespace

@@ -26,7 +26,7 @@ namespace {
 // kBlocks: thread blocks per multiprocessor.
 template <int kD, int kBits, bool kPaper, int kValueBits, int kBlocks>
 __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kernel(const AttentionWork a) {
-    beside_previous();
+    after_previous();
     extern __shared__ __align__(16) char shared[];
     using Warp = PageWarp<kD, kBits, kPaper, kValueBits>;
 
@@ -103,7 +103,6 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kern
         copy_commit();
     }
     own.merge_warps(a, rows, v_table, warp, shared, output);
-    after_previous();
 }
 
 // Shared memory of a thread block while it reads pages.

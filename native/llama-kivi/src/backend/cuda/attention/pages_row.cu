@@ -12,7 +12,7 @@ namespace {
 
 template <int kRows, int kBits, bool kPaper, int kValueBits, int kCh>
 __global__ void __launch_bounds__(kJoinWarps * 32) attention_pages_row_kernel(const AttentionWork a) {
-    beside_previous();
+    after_previous();
     extern __shared__ __align__(16) char shared[];
     using Warp = RowWarp<kRows, kBits, kPaper, kValueBits, kCh>;
 
@@ -28,7 +28,6 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_pages_row_kernel(co
                               shared + warp * page_warp_bytes(a.k.format, a.v.format, kRows), sum);
     join_warps<kRows, kCh, Warp::kRotated>(a, blockIdx.y, sum, rows, value_centre<Warp>(a, seg, rows.head()),
                                            reinterpret_cast<float*>(shared));
-    after_previous();
 }
 
 template <class Codes>

@@ -43,9 +43,9 @@ template <int kRows, int kCh, int kBits, bool kRing>
 __global__ void __launch_bounds__(kJoinWarps * 32) attention_rows_kernel(const AttentionWork a) {
     constexpr bool kExact = kBits == 16;
     if constexpr (kExact) {
-        after_previous();
+        begin_beside_pages(a);
     } else {
-        beside_previous();
+        after_previous();
     }
     extern __shared__ __align__(16) float joined[];
     constexpr int kD = kCh * 32;
@@ -100,8 +100,8 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_rows_kernel(const A
         tiles.add(n, token, row_of(seg.k, a.k), row_of(seg.v, a.v), sum);
     }
     join_warps<kRows, kCh, !kExact>(a, (kExact ? a.n_page_splits : 0) + blockIdx.y, sum, rows, nullptr, joined);
-    if (!kExact) {
-        after_previous();
+    if constexpr (kExact) {
+        end_beside_pages(a);
     }
 }
 

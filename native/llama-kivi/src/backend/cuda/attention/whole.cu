@@ -111,7 +111,7 @@ __host__ __device__ inline int ring_bytes(const kv::PageFormat& k) {
 // Pages: a RowWarp, or NoPages. kBlocks: thread blocks per multiprocessor.
 template <class Pages, int kCh, int kBlocks>
 __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_whole_kernel(const AttentionWork a) {
-    after_previous();
+    begin_beside_pages(a);
     extern __shared__ __align__(16) char shared[];
     constexpr int kD = kCh * 32;
     using Ring = RingBlocks<kD>;
@@ -183,6 +183,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_whole_kern
         }
     }
     join_warps<1, kCh, false>(a, a.n_page_splits + blockIdx.y, sum, rows, nullptr, reinterpret_cast<float*>(shared));
+    end_beside_pages(a);
 }
 
 template <class Pages, int kCh, int kBlocks>
