@@ -34,7 +34,7 @@ shards() {
 
 # Alone, the test that fills the GPU's memory.
 alone=CudaModel.TooLittleMemory*
-shards 4 tests "$tests" --gtest_filter="${FILTER:-Cuda*:*OnTheGpu*-$alone}" || failed=1
+shards 6 tests "$tests" --gtest_filter="${FILTER:-Cuda*:*OnTheGpu*-$alone}" || failed=1
 grep -hE "Failure|FAILED|PASSED|SKIPPED" -A6 "$out"/tests-?.log | cut -c1-250 || true
 [ -z "${failed:-}" ] || { tail -n 5 "$out"/tests-?.log; exit 1; }
 if [ -z "${FILTER:-}" ]; then
@@ -50,15 +50,18 @@ echo "timed at $SECONDS s"
 # racecheck takes minutes for tests that memcheck finishes in seconds.
 memcheck_tests=${MEMCHECK-CudaOperations.*:CudaProducts.*:Cuda.AttentionOverTokensThatMoved:CudaAttention.OfManyRows*:CudaShortSequences.PromptsShareAPass}
 racecheck_tests=${RACECHECK-Cuda.AttentionOverTokensThatMoved:CudaShortSequences.PromptsShareAPass:CudaProducts.OfShortRows*:CudaOperations.R*:CudaOperations.NormsOfARow*:CudaOperations.Sampling:CudaGraphs.NanIsAttributed}
-for tool in memcheck racecheck; do
-    filter=${tool}_tests
-    if [ -z "${!filter}" ]; then continue; fi
-    status=0
-    shards 4 "$tool" compute-sanitizer --tool "$tool" --print-limit 100000 "$tests" --gtest_filter="${!filter}" || status=$?
+check_with() {
+    local tool=$1 filter=$2 status=0 found
+    if [ -z "$filter" ]; then return; fi
+    shards 4 "$tool" compute-sanitizer --tool "$tool" --print-limit 100000 "$tests" --gtest_filter="$filter" || status=$?
     # Shared memory races inside cuBLAS kernels are not this project's.
     found=$(cat "$out/$tool"-?.log | grep -E "Race reported|Invalid|Uninitialized|Misaligned|Program hit" | grep -vcE "nvjet|cublas" || true)
-    [ "$status" -eq 0 ] && [ "$found" -eq 0 ] || { grep -vE "nvjet|cublas|^=========  *$" "$out/$tool"-?.log | tail -30; exit 1; }
-    echo "$tool: $found errors, at $SECONDS s"
-done
+    echo "$tool: $found errors, exit $status, at $SECONDS s"
+    [ "$status" -eq 0 ] && [ "$found" -eq 0 ] || { grep -hvE "nvjet|cublas|^=========  *$" "$out/$tool"-?.log | tail -n 30; return 1; }
+}
+check_with memcheck "$memcheck_tests" &
+check_with racecheck "$racecheck_tests" || failed=1
+wait "$!" || failed=1
+[ -z "${failed:-}" ] || exit 1
 
 echo "done in $SECONDS s"

@@ -42,16 +42,19 @@ TEST(MatmulPlan, KernelsByTypeAndTokens) {
     }
 }
 
-// With wgmma, quantized weights of many tokens stay in tiles; few tokens keep their kernels.
-TEST(MatmulPlan, TilesWithWgmma) {
+// With wgmma, quantized weights of many tokens stay in tiles, and halves have a kernel of their own; few tokens of
+// quantized weights keep their kernels.
+TEST(MatmulPlan, KernelsWithWgmma) {
     const Processors processors{132, 232448, true};
     for (const WeightType type : test::kWeightTypes) {
         SCOPED_TRACE(weight_type_traits(type)->name);
         for (const int n : {1, 2, 8, 9, 32, 33, 64, 65, 128, 129, 2048}) {
             SCOPED_TRACE(n);
             const bool uses = !is_float(type) && n > 32 && n <= 128;
-            EXPECT_EQ(select_matmul(type, 4096, n, processors, false),
-                      uses ? MatmulKernel::tiles_wgmma : select(type, n));
+            const bool halves = type == WeightType::F16 && n > 1 && n <= 8;
+            EXPECT_EQ(select_matmul(type, 4096, n, processors, false), uses     ? MatmulKernel::tiles_wgmma
+                                                                       : halves ? MatmulKernel::halves_wgmma
+                                                                                : select(type, n));
             const MatmulKernel invariant = select_matmul(type, 4096, n, processors, true);
             EXPECT_EQ(invariant == MatmulKernel::tiles_wgmma, !is_float(type)) << "one kernel for every n";
             EXPECT_EQ(takes_lane_halves(invariant), !is_float(type));

@@ -12,6 +12,13 @@ namespace {
 
 constexpr size_t kDequantizedElements = size_t{64} << 20;  // of a large matrix, dequantized at a time
 
+// Weights as they are, whose y have their rows.
+OrderedProducts whole_products(const FewProducts& matrices) {
+    OrderedProducts products{matrices, {}, true};
+    std::copy_n(matrices.n_rows, matrices.count, products.y_rows);
+    return products;
+}
+
 }  // namespace
 
 void MatmulQueue::run(MatmulKernel kernel, std::span<const Product> products, const MatmulInput& input) {
@@ -39,13 +46,11 @@ void MatmulQueue::run(MatmulKernel kernel, std::span<const Product> products, co
     case MatmulKernel::tiles:
     case MatmulKernel::tiles_wgmma:
         return run_tiles(kernel, first.type, few, first.row_bytes, input);
+    case MatmulKernel::halves_wgmma:
+        return run_halves(whole_products(few), input);
     case MatmulKernel::ordered:
-        if (first.type == WeightType::F16) {
-            OrderedProducts ordered{few, {}, true};
-            std::copy_n(few.n_rows, few.count, ordered.y_rows);
-            return run_ordered(ordered, input);
-        }
-        return multiply_halves(kernel, products[0], input);
+        return first.type == WeightType::F16 ? run_ordered(whole_products(few), input)
+                                             : multiply_halves(kernel, products[0], input);
     case MatmulKernel::halves:
         return multiply_halves(kernel, products[0], input);
     }
@@ -73,6 +78,17 @@ void MatmulQueue::run_tiles(MatmulKernel kernel, WeightType type, FewProducts pr
             products.y[i] += static_cast<size_t>(n) * products.n_rows[i];
         }
     }
+}
+
+void MatmulQueue::run_halves([[maybe_unused]] OrderedProducts products, [[maybe_unused]] const MatmulInput& input) {
+#ifdef LK_CUDA_WGMMA
+    const int row_blocks = count_blocks(products.matrices, HalvesPlan::kRows);
+    const HalvesPlan plan = HalvesPlan::of(row_blocks, input.n_cols, processors_.count);
+    stream_.grow(segment_sums_, plan.n_sums());
+    stream_.grow(segment_counts_, plan.n_counts());
+    multiply_halves_wgmma(plan, products, input.n_cols, input.halves, input.n, segment_sums_.data(),
+                          segment_counts_.data(), stream_);
+#endif
 }
 
 void MatmulQueue::run_ordered(OrderedProducts products, const MatmulInput& input) {

@@ -25,7 +25,9 @@ static_assert(kUnpadded<OrderedWork, OrderedProducts, void*, void*, void*, Order
 // Rows and tokens of a tile.
 template <class Tile>
 struct TilePlace {
-    __device__ TilePlace(const OrderedWork& work, int tile) {
+    // work: the arguments of a launch: products, plan and n.
+    template <class Work>
+    __device__ TilePlace(const Work& work, int tile) {
         const FewProducts& matrices = work.products.matrices;
         const int block = tile / work.plan.column_blocks;
         which = product_of(matrices, block);

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "backend/cuda/plan/ordered_plan.h"
-#include "backend/cuda/plan/ordered_wgmma_tile.h"
+#include "backend/cuda/plan/wgmma_tile.h"
 
 namespace lk::cuda {
 

@@ -1,4 +1,5 @@
-// The parts of multiply_ordered_wgmma: stages, sums and results of a tile. ordered_wgmma.cu joins them.
+// The parts of the GEMMs of halves with wgmma: stages, sums and results of a tile. halves_wgmma.cu and ordered_wgmma.cu
+// join them.
 #pragma once
 
 #include "backend/cuda/device/copy_box.cuh"
@@ -6,18 +7,29 @@
 #include "backend/cuda/device/phase_barrier.cuh"
 #include "backend/cuda/device/wgmma.cuh"
 #include "backend/cuda/matmul/ordered_work.cuh"
-#include "backend/cuda/plan/ordered_wgmma_plan.h"
+#include "backend/cuda/plan/wgmma_tile.h"
 
 namespace lk::cuda {
 
 namespace {
 
-struct OrderedMaps {
+struct HalvesMaps {
     TensorMap rows[FewProducts::kMost];  // of the matrices
     TensorMap columns;                   // of x
 };
-static_assert(kUnpadded<OrderedMaps, TensorMap[FewProducts::kMost + 1]>);
+static_assert(kUnpadded<HalvesMaps, TensorMap[FewProducts::kMost + 1]>);
 static_assert(kBoxColumns == kPanelHalves, "a box is an operand of multiply_group");
+
+// x: [n, n_cols].
+template <class Tile>
+HalvesMaps map_products(const FewProducts& matrices, int n_cols, const uint16_t* x, int n) {
+    HalvesMaps maps{};
+    for (int i = 0; i < matrices.count; ++i) {
+        maps.rows[i] = map_halves(matrices.w[i], matrices.n_rows[i], n_cols, Tile::kRows);
+    }
+    maps.columns = map_halves(x, n, n_cols, Tile::kColumns);
+    return maps;
+}
 
 // Sums of a thread; see multiply_group.
 template <class Tile>
@@ -86,6 +98,104 @@ struct WgmmaCursor {
     unsigned parity = 0;
 };
 
+// Fetches the thread block's steps; for one thread. for_steps(f): calls f(place, element, boxes) for each step in
+// order, until it returns false. constant: no kernel writes the weights.
+template <class Tile, class Place, class ForSteps>
+__device__ void fetch_steps(const HalvesMaps& maps, bool constant, const WgmmaStages<Tile>& stages,
+                            const ForSteps& for_steps) {
+    const auto fetch_rows = [&](const Place& place, int element, int boxes, int stage) {
+        barrier_arrive(stages.full(stage), boxes * Tile::kBoxBytes);
+        for (int box = 0; box < boxes; ++box) {
+            copy_box(stages.at(stage) + Tile::rows_at(box), maps.rows[place.which], place.first_row,
+                     element + kBoxColumns * box, stages.full(stage));
+        }
+    };
+    const auto fetch_columns = [&](const Place& place, int element, int boxes, int stage) {
+        for (int box = 0; box < boxes; ++box) {
+            copy_box(stages.at(stage) + Tile::columns_at(box), maps.columns, place.first_column,
+                     element + kBoxColumns * box, stages.full(stage));
+        }
+    };
+
+    // Prefetch weights before the preceding kernels finish.
+    if (!constant) {
+        wait_for_previous();
+    }
+    int n_ahead = 0;
+    for_steps([&](const Place& place, int element, int boxes) {
+        fetch_rows(place, element, boxes, n_ahead);
+        return ++n_ahead < Tile::kStages;
+    });
+    if (constant) {
+        wait_for_previous();
+    }
+    WgmmaCursor<Tile> at;
+    for_steps([&](const Place& place, int element, int boxes) {
+        if (n_ahead > 0) {
+            --n_ahead;
+        } else {
+            barrier_wait(stages.free(at.stage), at.parity ^ 1);
+            fetch_rows(place, element, boxes, at.stage);
+        }
+        fetch_columns(place, element, boxes, at.stage);
+        at.advance();
+        return true;
+    });
+}
+
+// sums = the products of the next n_chunks chunks.
+template <class Tile>
+__device__ __forceinline__ void multiply_chunks(const WgmmaStages<Tile>& stages, int n_chunks, WgmmaCursor<Tile>& at,
+                                                TileSums<Tile>& sums) {
+    const int group = threadIdx.x / 128;
+    for_sums<Tile>([&](int t, int i) { sums[t][i] = 0; });
+    hold(sums);
+    int previous = -1;  // stage that may still be read
+    // multiply_all: calls its argument with each 16 elements of the step.
+    const auto step = [&](auto&& multiply_all) {
+        barrier_wait(stages.full(at.stage), at.parity);
+        const uint8_t* const stage = stages.data(at.stage);
+        warpgroup_begin();
+        multiply_all([&](int k) {
+            const PanelOperand rows(stage + Tile::rows_at(k / 4) + Tile::group_at(group));
+            const PanelOperand columns(stage + Tile::columns_at(k / 4));
+            multiply_group(sums, rows.from(16 * (k % 4)), columns.from(16 * (k % 4)));
+        });
+        warpgroup_commit();
+        warpgroup_wait<1>();
+        if (previous >= 0) {
+            stages.release(previous);
+        }
+        previous = at.stage;
+        at.advance();
+    };
+    int chunk = 0;
+    for (; chunk + Tile::kStepChunks <= n_chunks; chunk += Tile::kStepChunks) {
+        step([](auto&& multiply) {
+#pragma unroll
+            for (int k = 0; k < 2 * Tile::kStepChunks; ++k) {
+                multiply(k);
+            }
+        });
+    }
+    if (chunk < n_chunks) {
+        step([&](auto&& multiply) {
+#pragma unroll
+            for (int c = 0; c < Tile::kStepChunks - 1; ++c) {
+                if (chunk + c < n_chunks) {
+                    multiply(2 * c);
+                    multiply(2 * c + 1);
+                }
+            }
+        });
+    }
+    warpgroup_wait<0>();
+    hold(sums);
+    if (previous >= 0) {
+        stages.release(previous);
+    }
+}
+
 // Sums of the segments before the current one: of a thread, in registers and in shared memory.
 template <class Tile>
 struct WgmmaTotals {
@@ -127,26 +237,39 @@ struct WgmmaTotals {
     float4* others;
 };
 
+// Partial sums of a tile are stored as the threads hold them. to: the thread's place.
 template <class Tile>
-__device__ void store_sums(const OrderedWork& a, int tile, int slot, const TileSums<Tile>& sums) {
-    float4* const to = sums_at<Tile>(a, tile, slot);
+__device__ void store_sums(float4* to, const TileSums<Tile>& sums) {
 #pragma unroll
     for (int t = 0; t < Tile::kN; ++t) {
         __stcg(to + t * Tile::kThreads, four(sums[t]));
     }
 }
 
-// Whether the other parts of a split tile have stored the sums of the warpgroup's rows too. Called after the thread
-// block's own ones.
+// sums = n partial sums, added in order. at(i): the thread's place in one of them.
+template <class Tile, class At>
+__device__ void load_total(int n, At&& at, TileSums<Tile>& sums) {
+    for_sums<Tile>([&](int t, int i) { sums[t][i] = 0; });
+#pragma unroll 1
+    for (int part = 0; part < n; ++part) {
+        const float4* const from = at(part);
+#pragma unroll
+        for (int t = 0; t < Tile::kN; ++t) {
+            add(sums[t], __ldcg(from + t * Tile::kThreads));
+        }
+    }
+}
+
+// Whether the other parts of a tile have stored the sums of the warpgroup's rows too. Called after the thread block's
+// own ones. count: parts that have, a word per tile and warpgroup.
 template <class Tile>
-__device__ bool is_last_part(const OrderedWork& a, int tile, uint8_t* shared) {
+__device__ bool is_last_part(int* count, int n_parts, uint8_t* shared) {
     const int group = threadIdx.x / 128;
     volatile int* const flag = reinterpret_cast<int*>(shared + Tile::kFlags) + group;
     sync_threads_of<128>(1 + group);
     if (threadIdx.x % 128 == 0) {
-        int* const count = &a.counts[(tile - a.plan.n_whole) * Tile::kGroups + group];
         fence_device();
-        const bool last = atomicAdd(count, 1) == a.plan.parts - 1;
+        const bool last = atomicAdd(count, 1) == n_parts - 1;
         if (last) {
             fence_device();
             *count = 0;
@@ -155,19 +278,6 @@ __device__ bool is_last_part(const OrderedWork& a, int tile, uint8_t* shared) {
     }
     sync_threads_of<128>(1 + group);
     return *flag != 0;
-}
-
-// sums = the partial sums of a split tile, added in order.
-template <class Tile>
-__device__ void load_total(const OrderedWork& a, int tile, TileSums<Tile>& sums) {
-    for_sums<Tile>([&](int t, int i) { sums[t][i] = 0; });
-    for (int slot = 0; slot < a.plan.slots(); ++slot) {
-        const float4* const from = sums_at<Tile>(a, tile, slot);
-#pragma unroll
-        for (int t = 0; t < Tile::kN; ++t) {
-            add(sums[t], __ldcg(from + t * Tile::kThreads));
-        }
-    }
 }
 
 // Writes a thread's sums to y.
