@@ -238,7 +238,7 @@ TEST(Staging, MoreRowsThanACallHasAreRefused) {
     shape.n_ubatch = 16;
     Cache cache(shape.config());
     for (const Segment& rows : {Segment{0, 0, 17}, Segment{0, 16, 1}}) {
-        test::expect_error(LK_INVALID_ARGUMENT, {"a call of 17 rows: the cache stages up to 16 (n_ubatch)"}, [&] {
+        test::expect_error(LK_INTERNAL_ERROR, {"a call of 17 rows: the cache stages up to 16 (n_ubatch)"}, [&] {
             cache.reserve({&rows, 1});
         });
     }

@@ -160,12 +160,9 @@ inline void stage_call(kv::Cache& cache, std::span<const kv::Segment> segments, 
 // Appends tokens [begin, end), in calls of as many rows as the cache stages.
 inline void append(kv::Cache& cache, int seq, const Tokens& tokens, int begin, int end) {
     ThreadPool pool(1);
-    cpu::Append rows;
     while (begin < end) {
         const kv::Segment segment{seq, 0, std::min(end - begin, cache.config().n_ubatch)};
-        cache.reserve({&segment, 1});
-        stage(cache, tokens, begin, begin + segment.n_rows);
-        rows.stage_pages(cache, {&segment, 1}, cache.layers(), pool);
+        stage_call(cache, {&segment, 1}, tokens, begin, begin + segment.n_rows);
         cpu::commit(cache, {&segment, 1}, pool);
         begin += segment.n_rows;
     }

@@ -82,7 +82,7 @@ void Cache::mark_sink_rows(std::span<const Segment> segments) {
 
 void Cache::reserve(std::span<const Segment> segments) {
     for (const Segment& s : segments) {
-        LK_CHECK(s.n_rows <= config_.n_ubatch - s.row, LK_INVALID_ARGUMENT,
+        LK_CHECK(s.n_rows <= config_.n_ubatch - s.row, LK_INTERNAL_ERROR,
                  "a call of %d rows: the cache stages up to %d (n_ubatch)", s.row + s.n_rows, config_.n_ubatch);
     }
     mark_sink_rows(segments);

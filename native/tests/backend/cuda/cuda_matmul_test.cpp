@@ -54,7 +54,7 @@ void CudaProducts::compare(std::initializer_list<Lengths> lengths) {
 
 // Few, for the tools that look for races. Rows of blocks of 32 end inside a step of the tiled GEMM.
 TEST_F(CudaProducts, OfShortRows) {
-    compare({{352, 352, 256}});
+    compare({{360, 352, 256}, {40, 32, 256}});
 }
 
 TEST_F(CudaProducts, OfLongRows) {
@@ -64,6 +64,7 @@ TEST_F(CudaProducts, OfLongRows) {
 // Batch-invariant: each row of the result has the bits of that row alone.
 void CudaProducts::compare_batches(std::initializer_list<Lengths> lengths) {
     constexpr int kMost = 300;
+    int turn = 0;
     for (const WeightType type : test::kWeightTypes) {
         const char* const name = weight_type_traits(type)->name;
         double worst = 0;
@@ -86,7 +87,6 @@ void CudaProducts::compare_batches(std::initializer_list<Lengths> lengths) {
             const auto whole = multiply(0, kMost);
             worst = std::max(worst, test::worse(product_error(first, x, kMost, {}, whole.first),
                                                 product_error(second, x, kMost, before, whole.second)));
-            int turn = 0;
             for (const int n : {1, 2, 7, 8, 9, 16, 17, 32, 33, 63, 64, 65, 128, 129}) {
                 const int row = std::array{0, 3, kMost - n}[turn++ % 3];
                 const auto part = multiply(row, n);
@@ -102,6 +102,30 @@ void CudaProducts::compare_batches(std::initializer_list<Lengths> lengths) {
         }
         std::printf("batch-invariant matmul, %s: worst error %.2g\n", name, worst);
         EXPECT_LT(worst, 5e-4) << name;
+    }
+}
+
+// So many rows that every thread block of an H200 has more steps than few_wgmma has stages; tiles whole and in parts.
+TEST_F(CudaProducts, OfManyRowsAndFewTokens) {
+    constexpr int kRows = 20000;
+    constexpr int kColumns = 1056;
+    const Tensor first = random_tensor(WeightType::F16, kRows, kColumns);
+    const Tensor second = random_tensor(WeightType::F16, 130, kColumns);
+    for (const int n : {2, 5, 8}) {
+        const std::vector<float> x = random_floats(static_cast<size_t>(n) * kColumns);
+        const std::vector<float> before = random_floats(static_cast<size_t>(n) * 130);
+        const Buffer<float> device_x = upload(x);
+        Buffer<float> y = upload(std::vector<float>(static_cast<size_t>(n) * kRows, std::nanf("")));
+        for (int call = 0; call < 2; ++call) {  // the first leaves its scratch as it found it
+            Buffer<float> added = upload(before);
+            const Product products[] = {{&first, y.data()}, {&second, added.data(), true}};
+            backend_->matmul(Rows::plain(device_x.data()), n, products);
+            backend_->finish();
+            EXPECT_LT(test::worse(product_error(first, x, n, {}, download(y)),
+                                  product_error(second, x, n, before, download(added))),
+                      5e-4)
+                << n << " rows of x, call " << call;
+        }
     }
 }
 

@@ -42,8 +42,8 @@ TEST(MatmulPlan, KernelsByTypeAndTokens) {
     }
 }
 
-// With wgmma, quantized weights of many tokens stay in tiles, and halves have a kernel of their own; few tokens of
-// quantized weights keep their kernels.
+// With wgmma, quantized weights keep their kernels for few tokens and stay in tiles for many; F16 weights have a kernel
+// of their own for few tokens.
 TEST(MatmulPlan, KernelsWithWgmma) {
     const Processors processors{132, 232448, true};
     for (const WeightType type : test::kWeightTypes) {
@@ -53,7 +53,7 @@ TEST(MatmulPlan, KernelsWithWgmma) {
             const bool uses = !is_float(type) && n > 32 && n <= 128;
             const bool halves = type == WeightType::F16 && n > 1 && n <= 8;
             EXPECT_EQ(select_matmul(type, 4096, n, processors, false), uses     ? MatmulKernel::tiles_wgmma
-                                                                       : halves ? MatmulKernel::halves_wgmma
+                                                                       : halves ? MatmulKernel::few_wgmma
                                                                                 : select(type, n));
             const MatmulKernel invariant = select_matmul(type, 4096, n, processors, true);
             EXPECT_EQ(invariant == MatmulKernel::tiles_wgmma, !is_float(type)) << "one kernel for every n";
@@ -180,6 +180,19 @@ TEST(MatmulPlan, WgmmaTakesFewTokensOfHalves) {
         EXPECT_EQ(kernel(WeightType::F32, wgmma), MatmulKernel::ordered_few);
     }
     EXPECT_EQ(select_matmul(WeightType::BF16, 4096, 9, wgmma, true), MatmulKernel::ordered);
+}
+
+TEST(MatmulPlan, FewTokensOfF16WeightsShareALaunch) {
+    const Processors wgmma{132, 232448, true};
+    const std::vector<Tensor> weights(3, Tensor{WeightType::F16, nullptr, 4096, 4096, 8192});
+    std::vector<Product> products;
+    for (const Tensor& w : weights) {
+        products.push_back({&w, nullptr});
+    }
+    const MatmulLaunch launch = next_launch(products, 8, wgmma, false);
+    EXPECT_EQ(launch.kernel, MatmulKernel::few_wgmma);
+    EXPECT_EQ(launch.count, 3u);
+    EXPECT_EQ(next_launch(products, 9, wgmma, false).count, 1u) << "cuBLAS multiplies one matrix a call";
 }
 
 TEST(MatmulPlan, BlocksOfRowsFollowEachOther) {

@@ -4,7 +4,7 @@
 #include <tuple>
 #include <vector>
 
-#include "backend/cuda/plan/halves_plan.h"
+#include "backend/cuda/plan/few_plan.h"
 #include "backend/cuda/plan/wgmma_tile.h"
 
 namespace lk::cuda {
@@ -16,7 +16,7 @@ constexpr int kOfProcessor = 228 << 10;
 
 template <class Tile>
 class WgmmaTiles : public testing::Test {};
-using Tiles = testing::Types<WgmmaTile8, WgmmaTile16, WgmmaTile32, WgmmaTile64, WgmmaTile128, WgmmaTile256, HalvesTile>;
+using Tiles = testing::Types<WgmmaTile8, WgmmaTile16, WgmmaTile32, WgmmaTile64, WgmmaTile128, WgmmaTile256, FewTile>;
 TYPED_TEST_SUITE(WgmmaTiles, Tiles);
 
 TYPED_TEST(WgmmaTiles, FitTheMultiprocessor) {

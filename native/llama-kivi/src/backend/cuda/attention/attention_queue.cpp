@@ -42,6 +42,7 @@ void AttentionQueue::run(const PlannedAttention& planned, AttentionWork work, St
         LK_CUDA(queue_launch({f.function, grid, f.threads, static_cast<size_t>(f.shared_bytes), arguments, sizes, 1},
                              stream));
     };
+    // Nothing may be queued between these two: the second does not wait for the first (begin_beside_pages).
     if (planned.splits.pages > 0) {
         launch(planned.pages, planned.choice.pages, planned.splits.pages);
     }

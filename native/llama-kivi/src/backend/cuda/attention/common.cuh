@@ -91,8 +91,9 @@ __device__ inline int find_run(const Run* runs, int n_runs, int token) {
     return i;
 }
 
-// Called first and last by the kernel of the tokens outside pages. It is queued after the page kernel, if there is one,
-// and takes the places that its blocks leave: those of pages take longer, so they start first.
+// Called first and last by the kernel of the tokens outside pages. It is queued directly after the page kernel, if
+// there is one, and takes the places that its blocks leave: those of pages take longer, so they start first. A block
+// without rows returns without end_beside_pages: it is enough that one block of the kernel waits.
 __device__ inline void begin_beside_pages(const AttentionWork& a) {
     if (a.n_page_splits > 0) {
         beside_previous();

@@ -1,5 +1,6 @@
 // GEMMs with few tokens, bound by reading the weights: 2 to 8 tokens, or 2 to 32 for F32 and BF16 weights. Not for
-// weights in blocks of 32. More tokens: tile.cu, or conversion to halves and cuBLAS (cuda_backend.cpp).
+// weights in blocks of 32. F16 weights where wgmma runs: few_wgmma.cu. More tokens: tile.cu, or conversion to halves
+// and cuBLAS (matmul_queue.cpp).
 #include "backend/cuda/device/halves.cuh"
 #include "backend/cuda/device/mma.cuh"
 #include "backend/cuda/device/queue.h"

@@ -1,4 +1,4 @@
-// The parts of the GEMMs of halves with wgmma: stages, sums and results of a tile. halves_wgmma.cu and ordered_wgmma.cu
+// The parts of the GEMMs of halves with wgmma: stages, sums and results of a tile. few_wgmma.cu and ordered_wgmma.cu
 // join them.
 #pragma once
 

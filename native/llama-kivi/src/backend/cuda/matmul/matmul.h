@@ -5,7 +5,7 @@
 
 #include "backend/cuda/device/queue.h"
 #include "backend/cuda/device/watch.h"
-#include "backend/cuda/plan/halves_plan.h"
+#include "backend/cuda/plan/few_plan.h"
 #include "backend/cuda/plan/matmul_plan.h"
 #include "backend/cuda/plan/ordered_plan.h"
 
@@ -33,11 +33,11 @@ void multiply_tiles(WeightType type, FewProducts products, size_t row_bytes, int
 // The same for Processors::wgmma, with x as make_lane_halves stores it.
 void multiply_tiles_wgmma(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x, int n,
                           const TilePlan& plan, float* sums, int* counts, Stream& stream);
-// GEMM: y = x[n, n_cols] W^T for every matrix, weights and x in halves, 1 < n <= HalvesPlan::kMostTokens; see
+// GEMM: y = x[n, n_cols] W^T for every matrix, weights and x in halves, 1 < n <= FewPlan::kMostTokens; see
 // Processors::wgmma. Scratch: sums[plan.n_sums()], and counts[plan.n_counts()], which must be zero and is zero again
 // afterwards.
-void multiply_halves_wgmma(const HalvesPlan& plan, OrderedProducts products, int n_cols, const uint16_t* x, int n,
-                           float* sums, int* counts, Stream& stream);
+void multiply_few_wgmma(const FewPlan& plan, OrderedProducts products, int n_cols, const uint16_t* x, int n,
+                        float* sums, int* counts, Stream& stream);
 // GEMM: y = x[n, n_cols] W^T for every matrix, weights and x in halves. The order of summing does not depend on n.
 // Scratch: sums[plan.n_sums()].
 void multiply_ordered(const OrderedPlan& plan, OrderedProducts products, int n_cols, const uint16_t* x, int n,

@@ -46,8 +46,12 @@ void MatmulQueue::run(MatmulKernel kernel, std::span<const Product> products, co
     case MatmulKernel::tiles:
     case MatmulKernel::tiles_wgmma:
         return run_tiles(kernel, first.type, few, first.row_bytes, input);
-    case MatmulKernel::halves_wgmma:
-        return run_halves(whole_products(few), input);
+    case MatmulKernel::few_wgmma:
+#ifdef LK_CUDA_WGMMA
+        return run_few_wgmma(whole_products(few), input);
+#else
+        break;
+#endif
     case MatmulKernel::ordered:
         return first.type == WeightType::F16 ? run_ordered(whole_products(few), input)
                                              : multiply_halves(kernel, products[0], input);
@@ -80,16 +84,16 @@ void MatmulQueue::run_tiles(MatmulKernel kernel, WeightType type, FewProducts pr
     }
 }
 
-void MatmulQueue::run_halves([[maybe_unused]] OrderedProducts products, [[maybe_unused]] const MatmulInput& input) {
 #ifdef LK_CUDA_WGMMA
-    const int row_blocks = count_blocks(products.matrices, HalvesPlan::kRows);
-    const HalvesPlan plan = HalvesPlan::of(row_blocks, input.n_cols, processors_.count);
+void MatmulQueue::run_few_wgmma(OrderedProducts products, const MatmulInput& input) {
+    const int row_blocks = count_blocks(products.matrices, FewPlan::kRows);
+    const FewPlan plan = FewPlan::of(row_blocks, input.n_cols, processors_.count);
     stream_.grow(segment_sums_, plan.n_sums());
     stream_.grow(segment_counts_, plan.n_counts());
-    multiply_halves_wgmma(plan, products, input.n_cols, input.halves, input.n, segment_sums_.data(),
-                          segment_counts_.data(), stream_);
-#endif
+    multiply_few_wgmma(plan, products, input.n_cols, input.halves, input.n, segment_sums_.data(),
+                       segment_counts_.data(), stream_);
 }
+#endif
 
 void MatmulQueue::run_ordered(OrderedProducts products, const MatmulInput& input) {
 #ifdef LK_CUDA_WGMMA

@@ -37,7 +37,7 @@ public:
 private:
     void run_tiles(MatmulKernel kernel, WeightType type, FewProducts products, size_t row_bytes,
                    const MatmulInput& input);
-    void run_halves(OrderedProducts products, const MatmulInput& input);
+    void run_few_wgmma(OrderedProducts products, const MatmulInput& input);  // compiled only with LK_CUDA_WGMMA
     void run_ordered(OrderedProducts products, const MatmulInput& input);
     void multiply_halves(MatmulKernel kernel, const Product& product, const MatmulInput& input);
 

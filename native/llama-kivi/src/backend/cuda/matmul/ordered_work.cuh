@@ -1,4 +1,4 @@
-// Arguments of multiply_ordered and multiply_ordered_wgmma, and places of a tile.
+// Arguments of multiply_ordered and multiply_ordered_wgmma, and places of a tile, also of multiply_few_wgmma.
 #pragma once
 
 #include "backend/cuda/device/padding.h"

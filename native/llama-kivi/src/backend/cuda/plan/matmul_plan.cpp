@@ -2,7 +2,7 @@
 
 #include <string>
 
-#include "backend/cuda/plan/halves_plan.h"
+#include "backend/cuda/plan/few_plan.h"
 #include "backend/cuda/plan/matmul_launch.h"
 #include "backend/cuda/plan/ordered_plan.h"
 #include "backend/cuda/plan/stream_plan.h"
@@ -69,8 +69,8 @@ MatmulKernel select_matmul(WeightType type, int64_t n_cols, int n, const Process
         }
         return takes_codes(type) ? MatmulKernel::vector_codes : MatmulKernel::vector;
     }
-    if (type == WeightType::F16 && processors.wgmma && n <= HalvesPlan::kMostTokens) {
-        return MatmulKernel::halves_wgmma;
+    if (type == WeightType::F16 && processors.wgmma && n <= FewPlan::kMostTokens) {
+        return MatmulKernel::few_wgmma;
     }
     if (n <= few_columns(type)) {
         return MatmulKernel::few;

@@ -20,7 +20,7 @@ enum class MatmulKernel {
     tiles,         // up to kTileColumns tokens in halves, quantized weights
     tiles_wgmma,   // the same with wgmma: kWgmmaFrom to kWgmmaColumns tokens in lane halves; see ToLaneHalves
     halves,        // cuBLAS, after converting weights to halves
-    halves_wgmma,  // few tokens in halves, F16 weights, with wgmma
+    few_wgmma,     // the same for F16 weights with wgmma
     ordered,       // batch-invariant: any number of tokens, after converting weights to halves; with wgmma if it can
     ordered_few,   // the same order of summing for few tokens and float weights
 };

@@ -26,7 +26,7 @@ struct RowSegments {
     constexpr int end_of(int segment) const { return begin_of(segment + 1); }
 };
 
-// Matrices of halves, multiplied by the same input in one launch of multiply_ordered.
+// Matrices of halves, multiplied by the same input in one launch of multiply_ordered or multiply_few_wgmma.
 struct OrderedProducts {
     FewProducts matrices;
     // Rows of the whole y. A matrix may be a part of its weights; its y then points to the part's first row.

@@ -50,7 +50,8 @@ struct WgmmaTile {
     static constexpr int column_of(int thread, int t, int i) { return 8 * t + 2 * (thread % 4) + i % 2; }
 };
 
-// Of multiply_ordered_wgmma, by number of tokens. Up to 64, reading the weights takes the time, and more thread blocks read at once.
+// Of multiply_ordered_wgmma, by number of tokens. Up to 64, reading the weights takes the time, and more thread blocks
+// read at once.
 using WgmmaTile8 = WgmmaTile<1, 8, 4, 4, 3>;
 using WgmmaTile16 = WgmmaTile<1, 16, 4, 3, 3>;
 using WgmmaTile32 = WgmmaTile<2, 32, 2, 5, 2>;

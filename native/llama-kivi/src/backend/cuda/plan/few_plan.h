@@ -1,4 +1,5 @@
-// Plans the GEMMs of halves with few tokens and wgmma. Host code without CUDA; C++17, because kernels include it too.
+// Plans the GEMMs of F16 weights with few tokens and wgmma. Host code without CUDA; C++17, because kernels include it
+// too.
 #pragma once
 
 #include <algorithm>
@@ -9,24 +10,23 @@
 
 namespace lk::cuda {
 
-// A thread block has its multiprocessor alone, but takes less than half of its shared memory: a block of the next
-// kernel can start, and prefetch weights, while this one ends.
-using HalvesTile = WgmmaTile<2, 8, 2, 6, 2>;
-static_assert(2 * (HalvesTile::kSharedBytes + 1024) <= 228 * 1024, "CUDA takes 1 KB of each block");
+// A thread block usually has its multiprocessor alone, but takes less than half of its shared memory: a block of the
+// next kernel can start, and prefetch weights, while this one ends.
+using FewTile = WgmmaTile<2, 8, 2, 6, 2>;
 
 // Steps [first, end) of a tile.
-struct HalvesUnit {
+struct FewUnit {
     int tile;
     int first;
     int end;
 };
 
-// Work distribution of multiply_halves_wgmma: the steps of all tiles are divided evenly over thread blocks. A tile may
+// Work distribution of multiply_few_wgmma: the steps of all tiles are divided evenly over thread blocks. A tile may
 // have parts in several blocks; of a block, only the first and the last unit can be such parts.
-struct HalvesPlan {
-    static constexpr int kMostTokens = HalvesTile::kColumns;
-    static constexpr int kRows = HalvesTile::kRows;  // of weights per tile
-    static constexpr int kStepChunks = HalvesTile::kStepChunks;
+struct FewPlan {
+    static constexpr int kMostTokens = FewTile::kColumns;
+    static constexpr int kRows = FewTile::kRows;  // of weights per tile
+    static constexpr int kStepChunks = FewTile::kStepChunks;
     static constexpr int column_blocks = 1;
 
     int n_chunks;  // of 32 elements, of a row
@@ -35,20 +35,20 @@ struct HalvesPlan {
     Shares shares;
 
     // row_blocks: blocks of kRows rows of all matrices; see count_blocks.
-    static constexpr HalvesPlan of(int row_blocks, int n_cols, int n_processors) {
+    static constexpr FewPlan of(int row_blocks, int n_cols, int n_processors) {
         const int n_chunks = (n_cols + 31) / 32;
         const int n_steps = (n_chunks + kStepChunks - 1) / kStepChunks;
         return {n_chunks, n_steps, row_blocks, Shares::of(row_blocks * n_steps, n_processors)};
     }
 
     // The unit of a block that starts at a step of all tiles; block_end: the block's last step + 1.
-    constexpr HalvesUnit unit_at(int step, int block_end) const {
+    constexpr FewUnit unit_at(int step, int block_end) const {
         const int tile = step / n_steps;
         const int first = step - tile * n_steps;
         return {tile, first, std::min(n_steps, first + block_end - step)};
     }
-    constexpr bool whole(const HalvesUnit& unit) const { return unit.end - unit.first == n_steps; }
-    constexpr int chunks_of(const HalvesUnit& unit) const {
+    constexpr bool whole(const FewUnit& unit) const { return unit.end - unit.first == n_steps; }
+    constexpr int chunks_of(const FewUnit& unit) const {
         return std::min(n_chunks, unit.end * kStepChunks) - unit.first * kStepChunks;
     }
 
@@ -63,7 +63,7 @@ struct HalvesPlan {
 
     // Floats of the slots, and counts of finished parts.
     constexpr size_t n_sums() const { return static_cast<size_t>(2 * shares.n_blocks) * size_t{kRows * kMostTokens}; }
-    constexpr size_t n_counts() const { return static_cast<size_t>(n_tiles) * size_t{HalvesTile::kGroups}; }
+    constexpr size_t n_counts() const { return static_cast<size_t>(n_tiles) * size_t{FewTile::kGroups}; }
 };
 
 }  // namespace lk::cuda

@@ -1,5 +1,5 @@
 // Plans of the GEMM of halves with few tokens and wgmma: host functions.
-#include "backend/cuda/plan/halves_plan.h"
+#include "backend/cuda/plan/few_plan.h"
 
 #include <gtest/gtest.h>
 
@@ -13,13 +13,13 @@ constexpr int kProcessors = 132;  // of an H200
 
 // Units of all blocks cover each chunk of each tile once. Parts of a tile are in the blocks and slots that the block
 // that adds them expects, in the order of their elements.
-TEST(HalvesPlan, UnitsCoverTheTilesOnce) {
+TEST(FewPlan, UnitsCoverTheTilesOnce) {
     for (const int n_processors : {1, 78, kProcessors}) {
         for (const int n_cols : {64, 72, 352, 4096, 11008}) {
             for (const int row_blocks : {1, 2, 8, 32, 48, 96, 132, 172, 1002}) {
                 SCOPED_TRACE(testing::Message()
                              << row_blocks << " blocks of rows, " << n_cols << " columns, " << n_processors);
-                const HalvesPlan plan = HalvesPlan::of(row_blocks, n_cols, n_processors);
+                const FewPlan plan = FewPlan::of(row_blocks, n_cols, n_processors);
                 std::vector<int> next(row_blocks);  // step of each tile
                 std::vector<int> chunks(row_blocks);
                 std::vector<int> parts(row_blocks);
@@ -27,7 +27,7 @@ TEST(HalvesPlan, UnitsCoverTheTilesOnce) {
                 for (int block = 0; block < plan.shares.n_blocks; ++block) {
                     const int end = plan.shares.begin(block + 1);
                     for (int step = plan.shares.begin(block); step < end;) {
-                        const HalvesUnit unit = plan.unit_at(step, end);
+                        const FewUnit unit = plan.unit_at(step, end);
                         ASSERT_EQ(unit.first, next.at(unit.tile));
                         ASSERT_LT(unit.first, unit.end);
                         next[unit.tile] = unit.end;
@@ -51,17 +51,11 @@ TEST(HalvesPlan, UnitsCoverTheTilesOnce) {
     }
 }
 
-TEST(HalvesPlan, BlocksHaveEquallyManySteps) {
-    const HalvesPlan plan = HalvesPlan::of(172, 4096, kProcessors);
+TEST(FewPlan, BlocksHaveEquallyManySteps) {
+    const FewPlan plan = FewPlan::of(172, 4096, kProcessors);
     EXPECT_EQ(plan.shares.n_blocks, kProcessors);
     EXPECT_EQ(plan.shares.n_each, 172 * 64 / kProcessors);
-    EXPECT_EQ(HalvesPlan::of(1, 128, kProcessors).shares.n_blocks, 2) << "no more than there are steps";
-}
-
-TEST(HalvesPlan, ScratchHasTwoSlotsPerBlock) {
-    const HalvesPlan plan = HalvesPlan::of(32, 4096, kProcessors);
-    EXPECT_EQ(plan.n_sums(), 2u * kProcessors * 128 * 8);
-    EXPECT_EQ(plan.n_counts(), 64u);
+    EXPECT_EQ(FewPlan::of(1, 128, kProcessors).shares.n_blocks, 2) << "no more than there are steps";
 }
 
 }  // namespace
