@@ -19,6 +19,7 @@
 #include "kv/cache.h"
 #include "kv/codec/quantizer.h"
 #include "kv/read_row.h"
+#include "support/normal.h"
 
 namespace lk::test {
 
@@ -107,7 +108,7 @@ struct Shape {
 struct Tokens {
     Tokens(const Shape& shape, int n, uint32_t seed, float first_key = 8) : width(shape.n_head_kv * shape.head_size) {
         std::mt19937 random(seed);
-        std::normal_distribution<float> normal;
+        Normal normal;
         const auto draw = [&](bool keys) {
             std::vector<float> spread(width);
             std::vector<float> centre(width);

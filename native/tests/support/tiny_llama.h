@@ -13,6 +13,7 @@
 
 #include "runtime/context.h"
 #include "support/gguf_writer.h"
+#include "support/normal.h"
 #include "support/temporary_file.h"
 
 namespace lk::test {
@@ -36,10 +37,10 @@ inline GgufWriter::Bytes tiny_llama(int head_size, int n_layer = 2,
     }
     std::mt19937 random(7);
     const auto add = [&](const std::string& name, const std::vector<uint64_t>& shape, float mean, float spread) {
-        std::normal_distribution<float> normal(mean, spread);
+        Normal normal;
         GgufWriter::Bytes data;
         for (uint64_t i = 0; i < shape[0] * (shape.size() > 1 ? shape[1] : 1); ++i) {
-            GgufWriter::append(data, normal(random));
+            GgufWriter::append(data, spread * normal(random) + mean);
         }
         file.tensor(name, 0, shape, data);
     };

@@ -34,7 +34,8 @@ ptrdiff_t row_offset(const AttentionArgs& args, const kv::Segment& segment, int 
 
 Attention::Attention(const Kernels& kernels, int n_threads) : kernels_(kernels) {
     for (int i = 0; i < n_threads; ++i) {
-        scratch_.push_back(std::make_unique<Tile>());
+        // Not cleared: a tile has over a megabyte, of which a short context touches little.
+        scratch_.push_back(std::make_unique_for_overwrite<Tile>());
     }
 }
 
