@@ -69,8 +69,8 @@ struct OrderedPlan {
 
     // row_blocks: blocks of kRows rows of all matrices; see count_blocks.
     static constexpr OrderedPlan of(int row_blocks, int n_cols, int n, const Processors& processors) {
-        const auto plan = [&](int columns) {
-            return of_tiles(kRows, columns, row_blocks, n_cols, n, processors.count);
+        const auto plan = [&](int tile_columns) {
+            return of_tiles(kRows, tile_columns, row_blocks, n_cols, n, processors.count);
         };
         if (n <= OrderedTile64::kColumns) {
             return plan(n <= OrderedTile32::kColumns ? OrderedTile32::kColumns : OrderedTile64::kColumns);
