@@ -2,7 +2,7 @@
 // tokens into shared memory, ahead of the warpgroups that multiply them. Thread blocks have equally many steps
 // (FewPlan); the block that finishes a tile's last part adds all parts in the order of their elements.
 #include "backend/cuda/device/queue.h"
-#include "backend/cuda/matmul/halves_wgmma_parts.cuh"
+#include "backend/cuda/matmul/halves_wgmma_sums.cuh"
 #include "backend/cuda/matmul/matmul.h"
 #include "backend/cuda/matmul/raise_shared.cuh"
 #include "backend/cuda/plan/few_plan.h"

@@ -2,7 +2,7 @@
 // thread block's units into shared memory, ahead of the warpgroups that multiply them, also across units. When several
 // units share a tile, the last to finish adds the partial sums.
 #include "backend/cuda/device/queue.h"
-#include "backend/cuda/matmul/halves_wgmma_parts.cuh"
+#include "backend/cuda/matmul/halves_wgmma_sums.cuh"
 #include "backend/cuda/matmul/matmul.h"
 #include "backend/cuda/matmul/raise_shared.cuh"
 #include "backend/cuda/plan/ordered_wgmma_plan.h"
