@@ -19,7 +19,6 @@
 #include "kv/cache.h"
 #include "kv/codec/quantizer.h"
 #include "kv/read_row.h"
-#include "support/normal.h"
 
 namespace lk::test {
 
@@ -108,7 +107,7 @@ struct Shape {
 struct Tokens {
     Tokens(const Shape& shape, int n, uint32_t seed, float first_key = 8) : width(shape.n_head_kv * shape.head_size) {
         std::mt19937 random(seed);
-        Normal normal;
+        std::normal_distribution<float> normal;
         const auto draw = [&](bool keys) {
             std::vector<float> spread(width);
             std::vector<float> centre(width);

@@ -13,7 +13,6 @@
 
 #include "runtime/context.h"
 #include "support/gguf_writer.h"
-#include "support/normal.h"
 #include "support/temporary_file.h"
 
 namespace lk::test {
@@ -37,10 +36,10 @@ inline GgufWriter::Bytes tiny_llama(int head_size, int n_layer = 2,
     }
     std::mt19937 random(7);
     const auto add = [&](const std::string& name, const std::vector<uint64_t>& shape, float mean, float spread) {
-        Normal normal;
+        std::normal_distribution<float> normal(mean, spread);
         GgufWriter::Bytes data;
         for (uint64_t i = 0; i < shape[0] * (shape.size() > 1 ? shape[1] : 1); ++i) {
-            GgufWriter::append(data, spread * normal(random) + mean);
+            GgufWriter::append(data, normal(random));
         }
         file.tensor(name, 0, shape, data);
     };

@@ -1,7 +1,6 @@
 // Small random llamas with head size 64, built in memory so that tests can change their weights.
 #pragma once
 
-#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -14,7 +13,6 @@
 #include "support/environment.h"
 #include "support/gguf_writer.h"
 #include "support/model_helpers.h"
-#include "support/normal.h"
 #include "support/temporary_file.h"
 
 namespace lk::test {
@@ -99,11 +97,10 @@ public:
 
 private:
     void add(const std::string& name, int n_rows, int n_cols, float spread) {
-        Normal normal;
-        const float deviation = spread / std::sqrt(static_cast<float>(n_cols));
+        std::normal_distribution<float> normal(0, spread / std::sqrt(static_cast<float>(n_cols)));
         Matrix m{n_rows, n_cols, std::vector<float>(static_cast<size_t>(n_rows) * n_cols)};
         for (float& x : m.x) {
-            x = deviation * normal(random_);
+            x = normal(random_);
         }
         matrices_.emplace(name, std::move(m));
     }

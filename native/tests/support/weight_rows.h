@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "backend/cpu/kernels.h"
-#include "support/normal.h"
 
 namespace lk::test {
 
@@ -32,12 +31,12 @@ protected:
     }
 
     std::mt19937 random_;
-    Normal normal_;
+    std::normal_distribution<float> normal_;
 };
 
 // Replaces the half scales of blocks by random ones of about 1/50, and floats by random ones of about 1.
 inline void set_scales(WeightType type, std::vector<uint8_t>& bytes, std::mt19937& random) {
-    Normal normal;
+    std::normal_distribution<float> normal;
     const WeightTypeTraits& traits = *weight_type_traits(type);
     const auto set = [&](size_t at, float value) {
         const half_t h = float_to_half(value);
