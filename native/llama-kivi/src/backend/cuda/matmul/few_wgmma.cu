@@ -84,17 +84,9 @@ __device__ void multiply_units(const FewWork& a, const WgmmaStages<Tile>& stages
 __global__ void __launch_bounds__(Tile::kAllThreads, Tile::kBlocks)
     multiply_few_wgmma_kernel(const __grid_constant__ HalvesMaps maps, const __grid_constant__ FewWork a) {
     extern __shared__ __align__(1024) uint8_t shared[];
-    start_next();
-    const WgmmaStages<Tile> stages(shared);
-    if (threadIdx.x == 0) {
-        stages.init();
-    }
-    __syncthreads();
-    if (threadIdx.x < Tile::kThreads) {
-        multiply_units(a, stages, shared);
-    } else if (threadIdx.x == Tile::kThreads) {
-        fetch_units(maps, a, stages);
-    }
+    divide_block<Tile>(
+        shared, [&](const auto& stages) { multiply_units(a, stages, shared); },
+        [&](const auto& stages) { fetch_units(maps, a, stages); });
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include "backend/cuda/device/copy_box.cuh"
 #include "backend/cuda/device/phase_barrier.cuh"
+#include "backend/cuda/device/queue.h"
 #include "backend/cuda/device/wgmma.cuh"
 #include "backend/cuda/matmul/ordered_work.cuh"
 #include "backend/cuda/plan/wgmma_tile.h"
@@ -181,6 +182,30 @@ __device__ __forceinline__ void multiply_chunks(const WgmmaStages<Tile>& stages,
     hold(sums);
     if (previous >= 0) {
         stages.release(previous);
+    }
+}
+
+// The roles of a thread block: multiply(stages) for the warpgroups, fetch(stages) for one thread.
+template <class Tile, class Multiply, class Fetch>
+__device__ __forceinline__ void divide_block(const uint8_t* shared, Multiply&& multiply, Fetch&& fetch) {
+    start_next();
+    const WgmmaStages<Tile> stages(shared);
+    if (threadIdx.x == 0) {
+        stages.init();
+    }
+    __syncthreads();
+    if (threadIdx.x < Tile::kThreads) {
+        if constexpr (Tile::kGivesRegisters) {
+            warpgroup_take_registers<240>();
+        }
+        multiply(stages);
+        return;
+    }
+    if constexpr (Tile::kGivesRegisters) {
+        warpgroup_give_registers<24>();
+    }
+    if (threadIdx.x == Tile::kThreads) {
+        fetch(stages);
     }
 }
 

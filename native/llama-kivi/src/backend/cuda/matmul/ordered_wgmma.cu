@@ -76,25 +76,9 @@ template <class Tile>
 __global__ void __launch_bounds__(Tile::kAllThreads, Tile::kBlocks)
     multiply_ordered_wgmma_kernel(const __grid_constant__ HalvesMaps maps, const __grid_constant__ OrderedWork a) {
     extern __shared__ __align__(1024) uint8_t shared[];
-    start_next();
-    const WgmmaStages<Tile> stages(shared);
-    if (threadIdx.x == 0) {
-        stages.init();
-    }
-    __syncthreads();
-    if (threadIdx.x < Tile::kThreads) {
-        if constexpr (Tile::kGivesRegisters) {
-            warpgroup_take_registers<240>();
-        }
-        multiply_units<Tile>(a, stages, shared);
-        return;
-    }
-    if constexpr (Tile::kGivesRegisters) {
-        warpgroup_give_registers<24>();
-    }
-    if (threadIdx.x == Tile::kThreads) {
-        fetch_units<Tile>(maps, a, stages);
-    }
+    divide_block<Tile>(
+        shared, [&](const auto& stages) { multiply_units<Tile>(a, stages, shared); },
+        [&](const auto& stages) { fetch_units<Tile>(maps, a, stages); });
 }
 
 }  // namespace
