@@ -33,11 +33,12 @@ shards() {
     return "$status"
 }
 
+failed=
 # Alone, the test that fills the GPU's memory.
 alone=CudaModel.TooLittleMemory*
 shards 6 tests "$tests" --gtest_filter="${FILTER:-Cuda*:*OnTheGpu*-$alone}" || failed=1
 grep -hE "Failure|FAILED|PASSED|SKIPPED" -A6 "$out"/tests-?.log | cut -c1-250 || true
-[ -z "${failed:-}" ] || { tail -n 5 "$out"/tests-?.log; exit 1; }
+[ -z "$failed" ] || { tail -n 5 "$out"/tests-?.log; exit 1; }
 if [ -z "${FILTER:-}" ]; then
     "$tests" --gtest_filter="$alone" --gtest_brief=1 --gtest_output="xml:$out/tests-alone.xml" 2>&1 | tee "$out/tests-alone.log"
 fi
@@ -51,6 +52,7 @@ echo "timed at $SECONDS s"
 # racecheck takes minutes for tests that memcheck finishes in seconds.
 memcheck_tests=${MEMCHECK-CudaOperations.*:CudaProducts.*:Cuda.AttentionOverTokensThatMoved:CudaAttention.OfManyRows*:CudaShortSequences.PromptsShareAPass}
 racecheck_tests=${RACECHECK-Cuda.AttentionOverTokensThatMoved:CudaShortSequences.PromptsShareAPass:CudaProducts.OfShortRows*:CudaProducts.OfManyRowsAndFewTokens:CudaOperations.R*:CudaOperations.NormsOfARow*:CudaOperations.Sampling:CudaGraphs.NanIsAttributed}
+# check_with TOOL FILTER: runs tests under a tool of compute-sanitizer; fails if it finds an error or ran no test.
 check_with() {
     local tool=$1 filter=$2 status=0 found
     if [ -z "$filter" ]; then return; fi
@@ -64,6 +66,6 @@ check_with memcheck "$memcheck_tests" &
 memcheck=$!
 check_with racecheck "$racecheck_tests" || failed=1
 wait "$memcheck" || failed=1
-[ -z "${failed:-}" ] || exit 1
+[ -z "$failed" ] || exit 1
 
 echo "done in $SECONDS s"

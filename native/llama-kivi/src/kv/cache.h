@@ -83,7 +83,7 @@ public:
     int64_t used_tokens(int except = -1) const { return counter_.used(sequences_, except); }
     void check_room(int64_t n_tokens) const { check_room(used_tokens(), n_tokens); }  // LK_CACHE_FULL
     void check_room(int64_t used, int64_t n_tokens) const { kv::check_room(config_, used, n_tokens); }
-    // At most n_ubatch rows, or LK_INTERNAL_ERROR. LK_OUT_OF_MEMORY.
+    // LK_INTERNAL_ERROR for more than n_ubatch rows, LK_OUT_OF_MEMORY.
     void reserve(std::span<const Segment> segments);
     void release_reserved(std::span<const Segment> segments) noexcept;
     // View of a segment; its rows must be reserved.

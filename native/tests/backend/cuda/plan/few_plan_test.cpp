@@ -1,4 +1,4 @@
-// Plans of the GEMM of halves with few tokens and wgmma: host functions.
+// Plans of the GEMM of F16 weights with few tokens and wgmma: host functions.
 #include "backend/cuda/plan/few_plan.h"
 
 #include <gtest/gtest.h>

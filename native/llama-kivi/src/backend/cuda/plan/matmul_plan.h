@@ -17,10 +17,10 @@ enum class MatmulKernel {
     vector,        // one token in floats
     vector_codes,  // one token in 8 bits
     few,           // few tokens in halves
+    few_wgmma,     // the same with wgmma: up to FewPlan::kMostTokens tokens, F16 weights
     tiles,         // up to kTileColumns tokens in halves, quantized weights
     tiles_wgmma,   // the same with wgmma: kWgmmaFrom to kWgmmaColumns tokens in lane halves; see ToLaneHalves
     halves,        // cuBLAS, after converting weights to halves
-    few_wgmma,     // the same for F16 weights with wgmma
     ordered,       // batch-invariant: any number of tokens, after converting weights to halves; with wgmma if it can
     ordered_few,   // the same order of summing for few tokens and float weights
 };
