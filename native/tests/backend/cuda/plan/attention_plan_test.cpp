@@ -246,6 +246,27 @@ TEST(AttentionPlan, ShortSequencesAreReadWhole) {
     EXPECT_EQ(select(other).kernel, AttentionKernel::none);
 }
 
+// While blocks of more warps all run at once, they read short sequences. A batch-invariant pass always has the same.
+TEST(AttentionPlan, FewShortSequencesHaveMoreWarps) {
+    AttentionRequest r = request_of(LK_CACHE_KIVI2, LK_CACHE_KIVI2, 128);
+    r.exact = true;
+    r.max_page_runs = 3;
+    const auto warps_of = [](const AttentionRequest& request) {
+        const AttentionLaunches launches = plan_attention(
+            request, [](const AttentionVariant& variant) { return variant.n_warps == kWholeWarps ? 264 : 1056; });
+        EXPECT_EQ(launches.choice.rest.kernel, AttentionKernel::whole);
+        return launches.choice.rest.n_warps;
+    };
+    const int blocks = attention_blocks(r, select_whole(r));
+    r.n_segments = 264 / blocks;
+    EXPECT_EQ(warps_of(r), kWholeWarps);
+    r.invariant = true;
+    EXPECT_EQ(warps_of(r), kAttentionWarps);
+    r.invariant = false;
+    ++r.n_segments;
+    EXPECT_EQ(warps_of(r), kAttentionWarps);
+}
+
 // The ring's tokens and the others have tiles of their own, so that there may be one more tile than tokens need.
 TEST(AttentionPlan, FixedSplitsCoverTheTilesOfBothKinds) {
     AttentionRequest r = request_of(LK_CACHE_KIVI2, LK_CACHE_KIVI2, 128);

@@ -220,9 +220,9 @@ struct Softmax {
     }
 };
 
-// Shared memory of join_warps: float [4, rows, D + 2] and [rows, D].
-__host__ __device__ inline int join_bytes(int rows, int d) {
-    return (kJoinWarps * rows * (d + 2) + rows * d) * 4;
+// Shared memory of join_warps: float [warps, rows, D + 2] and [rows, D].
+__host__ __device__ inline int join_bytes(int rows, int d, int n_warps = kJoinWarps) {
+    return (n_warps * rows * (d + 2) + rows * d) * 4;
 }
 
 // Where a warp stores its part of a row for join_parts: maximum, sum, D values.
@@ -233,15 +233,15 @@ __device__ float* warp_part(float* shared, int warp, int r) {
 
 // Merges the parts stored by the warps and writes the block's rows to a.partial, or to a.out if there is one split.
 // kRotated: values are rotated. mu: their centre, null if it is zero.
-template <int kRows, int kD, bool kRotated>
+template <int kRows, int kD, bool kRotated, int kWarps = kJoinWarps>
 __device__ void join_parts(const AttentionWork& a, int split, const QueryRows& rows, const uint16_t* mu,
                            float* shared) {
-    float* const joined = shared + kJoinWarps * kRows * (kD + 2);
+    float* const joined = shared + kWarps * kRows * (kD + 2);
     __syncthreads();
     const auto part = [&](int w, int r) { return warp_part<kRows, kD>(shared, w, r); };
     const auto top_of = [&](int r) {
         float top = part(0, r)[0];
-        for (int w = 1; w < kJoinWarps; ++w) {
+        for (int w = 1; w < kWarps; ++w) {
             top = fmaxf(top, part(w, r)[0]);
         }
         return top;
@@ -249,7 +249,7 @@ __device__ void join_parts(const AttentionWork& a, int split, const QueryRows& r
     // Value i of a row: the sum over its parts, each scaled by exp(its maximum - the greatest maximum).
     const auto total_of = [&](int r, int i, float top) {
         float x = 0;
-        for (int w = 0; w < kJoinWarps; ++w) {
+        for (int w = 0; w < kWarps; ++w) {
             x += part(w, r)[0] == -INFINITY ? 0.0f : __expf(part(w, r)[0] - top) * part(w, r)[i];
         }
         return x;
@@ -289,7 +289,7 @@ __device__ void join_parts(const AttentionWork& a, int split, const QueryRows& r
 }
 
 // The same from registers. A lane has kCh consecutive channels.
-template <int kRows, int kCh, bool kRotated>
+template <int kRows, int kCh, bool kRotated, int kWarps = kJoinWarps>
 __device__ void join_warps(const AttentionWork& a, int split, const Softmax<kRows, kCh>& own, const QueryRows& rows,
                            const uint16_t* mu, float* shared) {
     constexpr int kD = kCh * 32;
@@ -308,7 +308,7 @@ __device__ void join_warps(const AttentionWork& a, int split, const Softmax<kRow
             to[2 + lane * kCh + c] = own.out[r][c];
         }
     }
-    join_parts<kRows, kD, kRotated>(a, split, rows, mu, shared);
+    join_parts<kRows, kD, kRotated, kWarps>(a, split, rows, mu, shared);
 }
 
 }  // namespace

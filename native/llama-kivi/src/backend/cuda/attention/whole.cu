@@ -3,7 +3,8 @@
 //
 // A warp processes pages, or tiles of 32 rows, or both; warps synchronize only at the end. Warps that have a page more
 // than others get no tiles: a page costs as much as four. Beside pages the first warp never gets tiles, so that the
-// shared memory of the other warps' tiles leaves room for eight thread blocks per multiprocessor.
+// shared memory of the other warps' tiles leaves room for eight thread blocks per multiprocessor. Few sequences leave
+// room for more warps per block: then each page and each tile of a usual ring has a warp of its own.
 //   pages       pages_row.cuh
 //   q8_0 rings  ring_blocks.cuh, copied to shared memory a tile ahead
 //   halves      row_tile.cuh: f16 rings, sinks, staged rows
@@ -101,16 +102,16 @@ __device__ __forceinline__ void add_ring(const RingBlocks<kD>& own, const Softma
 template <class Pages>
 constexpr int kFirstRowWarp = std::is_same_v<Pages, NoPages> ? 0 : 1;
 
-// Shared memory of the warps' tiles of a q8_0 ring; each warp's page_warp_bytes follow.
-template <class Pages, int kD>
+// Shared memory of the warps' tiles of a q8_0 ring; page_warp_bytes of each of kJoinWarps warps follow.
+template <class Pages, int kD, int kWarps>
 __host__ __device__ inline int ring_bytes(const kv::PageFormat& k) {
-    const int n_warps = kJoinWarps - kFirstRowWarp<Pages>;
+    const int n_warps = kWarps - kFirstRowWarp<Pages>;
     return k.recipe.ring == kv::RowType::q8_0 ? n_warps * RingBlocks<kD>::kSharedBytes : 0;
 }
 
 // Pages: a RowWarp, or NoPages. kBlocks: thread blocks per multiprocessor.
-template <class Pages, int kCh, int kBlocks>
-__global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_whole_kernel(const AttentionWork a) {
+template <class Pages, int kCh, int kWarps, int kBlocks>
+__global__ void __launch_bounds__(kWarps * 32, kBlocks) attention_whole_kernel(const AttentionWork a) {
     begin_beside_pages(a);
     extern __shared__ __align__(16) char shared[];
     constexpr int kD = kCh * 32;
@@ -131,8 +132,9 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_whole_kern
     const int n_tiles = n_ring_tiles + exact.half_tiles();
     const auto [begin, end] = SplitRange(a, n_tiles, a.n_splits);
     constexpr int kFirstWarp = kFirstRowWarp<Pages>;
-    const int first_warp = kFirstWarp == 0 ? 0 : max(kFirstWarp, seg.page_runs % kJoinWarps);
-    const int step = kJoinWarps - first_warp;
+    const int paged_warps = kWarps == kJoinWarps ? seg.page_runs % kJoinWarps : seg.page_runs;
+    const int first_warp = kFirstWarp == 0 ? 0 : max(kFirstWarp, paged_warps);
+    const int step = kWarps - first_warp;
     const int first = warp < first_warp ? end : begin + warp - first_warp;
 
     const Ring own_ring(shared + max(warp - kFirstWarp, 0) * Ring::kSharedBytes, lane);
@@ -150,7 +152,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_whole_kern
     if constexpr (!std::is_same_v<Pages, NoPages>) {
         if (warp < seg.page_runs) {
             char* const own_shared =
-                shared + ring_bytes<Pages, kD>(a.k.format) + warp * page_warp_bytes(a.k.format, a.v.format, 1);
+                shared + ring_bytes<Pages, kD, kWarps>(a.k.format) + warp * page_warp_bytes(a.k.format, a.v.format, 1);
             attend_pages<Pages, true>(a, seg, rows, warp, seg.page_runs, own_shared, sum);
             if constexpr (Pages::kRotated) {
                 unrotate(value_centre<Pages>(a, seg, head), lane, sum);
@@ -182,25 +184,39 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_whole_kern
                       exact_row(seg.v, a.v, head, kD, token).bits, sum);
         }
     }
-    join_warps<1, kCh, false>(a, a.n_page_splits + blockIdx.y, sum, rows, nullptr, reinterpret_cast<float*>(shared));
+    join_warps<1, kCh, false, kWarps>(a, a.n_page_splits + blockIdx.y, sum, rows, nullptr,
+                                      reinterpret_cast<float*>(shared));
     end_beside_pages(a);
 }
 
-template <class Pages, int kCh, int kBlocks>
+template <class Pages, int kCh, int kWarps, int kBlocks>
 AttentionFunction function_of_blocks(const kv::PageFormat& k, const kv::PageFormat& v) {
-    const int work = ring_bytes<Pages, kCh * 32>(k) + kJoinWarps * page_warp_bytes(k, v, 1);
-    const int joined = join_bytes(1, kCh * 32);
-    return {reinterpret_cast<const void*>(attention_whole_kernel<Pages, kCh, kBlocks>), work > joined ? work : joined};
+    const int work = ring_bytes<Pages, kCh * 32, kWarps>(k) + kJoinWarps * page_warp_bytes(k, v, 1);
+    const int joined = join_bytes(1, kCh * 32, kWarps);
+    return {reinterpret_cast<const void*>(attention_whole_kernel<Pages, kCh, kWarps, kBlocks>),
+            work > joined ? work : joined, kWarps * 32};
+}
+
+template <class Codes, int kCh>
+AttentionFunction function_of_width(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v) {
+    using Pages = RowWarp<1, Codes::kBits, Codes::kPaper, Codes::kValueBits, kCh>;
+    constexpr int kBlocks = 8;  // as many as fit into the shared memory of compute capability 9.0
+    switch (variant.n_warps) {
+    case kAttentionWarps:
+        return function_of_blocks<Pages, kCh, kAttentionWarps, kBlocks>(k, v);
+    case kWholeWarps:
+        return function_of_blocks<Pages, kCh, kWholeWarps, 2>(k, v);
+    }
+    fail_variant(variant);
 }
 
 template <class Codes>
 AttentionFunction function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v) {
-    constexpr int kBlocks = 8;  // as many as fit into the shared memory of compute capability 9.0
     switch (variant.width) {
     case 64:
-        return function_of_blocks<RowWarp<1, Codes::kBits, Codes::kPaper, Codes::kValueBits, 2>, 2, kBlocks>(k, v);
+        return function_of_width<Codes, 2>(variant, k, v);
     case 128:
-        return function_of_blocks<RowWarp<1, Codes::kBits, Codes::kPaper, Codes::kValueBits, 4>, 4, kBlocks>(k, v);
+        return function_of_width<Codes, 4>(variant, k, v);
     }
     fail_variant(variant);
 }
@@ -209,7 +225,9 @@ AttentionFunction function(const AttentionVariant& variant, const kv::PageFormat
 
 AttentionFunction whole_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v) {
     if (variant.type == LK_CACHE_F16) {
-        return variant.width == 64 ? function_of_blocks<NoPages, 2, 6>(k, v) : function_of_blocks<NoPages, 4, 6>(k, v);
+        constexpr int kBlocks = 6;
+        return variant.width == 64 ? function_of_blocks<NoPages, 2, kAttentionWarps, kBlocks>(k, v)
+                                   : function_of_blocks<NoPages, 4, kAttentionWarps, kBlocks>(k, v);
     }
     return select_page_codes(variant, [&](auto codes) { return function<decltype(codes)>(variant, k, v); });
 }

@@ -18,6 +18,11 @@ enum class AttentionKernel {
     pages_row,    // one query row of a KV head, KIVI pages
 };
 
+constexpr int kAttentionWarps = 4;  // warps per thread block
+// The same of `whole` for few sequences: four with a page each, seven with a tile each of a ring of 224 rows. Their tiles
+// fit into the shared memory of a thread block of compute capability 8.6.
+constexpr int kWholeWarps = 11;
+
 // A compiled kernel.
 struct AttentionVariant {
     AttentionKernel kernel = AttentionKernel::none;
@@ -25,9 +30,9 @@ struct AttentionVariant {
     int width = 0;                      // head size; flash pads smaller heads with zeros
     int n_rows = 0;                     // query rows per thread block
     int n_tokens = 0;                   // tokens per step of a thread block
+    int n_warps = kAttentionWarps;      // per thread block, of decoding kernels
 };
 
-constexpr int kAttentionWarps = 4;  // warps per thread block
 constexpr int kRowTile = 32;        // tokens that a warp of a decoding kernel reads at once, row by row
 constexpr int kFewRows = 4;         // the decoding kernels are used up to this many rows or query rows of a segment
 constexpr int kFlashTile = 64;      // tokens
@@ -117,7 +122,10 @@ AttentionLaunches plan_attention(const AttentionRequest& request, SlotsOf&& slot
     const AttentionChoice choice = select_attention(request);
     const AttentionVariant whole = select_whole(request);
     if (whole.kernel != AttentionKernel::none) {
-        return {{whole, {}}, {1, 0}};
+        AttentionVariant wide = whole;
+        wide.n_warps = kWholeWarps;
+        const bool few = !request.invariant && attention_blocks(request, wide) * request.n_segments <= slots_of(wide);
+        return {{few ? wide : whole, {}}, {1, 0}};
     }
     const bool pages = choice.pages.kernel != AttentionKernel::none;
     return {choice, split_attention(request, choice, slots_of(choice.rest), pages ? slots_of(choice.pages) : 0)};
