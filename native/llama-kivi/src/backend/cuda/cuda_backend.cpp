@@ -230,7 +230,7 @@ private:
         const Tensor& first = *products[0].w;
         const int n_cols = static_cast<int>(first.n_cols);
         const Rows rows = there(host_rows);
-        MatmulInput input{n, n_cols, rows.x, {}, nullptr, nullptr, {}};
+        MatmulInput input{n, n_cols, Rows::plain(rows.x), {}, nullptr, nullptr, {}};
         if (n > 1 || batch_invariant_) {
             const auto takes_lanes = [&](const Product& p) {
                 const Processors& processors = device_.processors();
@@ -253,26 +253,29 @@ private:
             return std::any_of(products.begin(), products.end(),
                                [&](const Product& p) { return takes_codes(p.w->type) == codes; });
         };
-        const bool streams_all = std::all_of(products.begin(), products.end(), [&](const Product& p) {
+        const auto is_streamed = [&](const Product& p) {
             return streams(p.w->type, n_cols, device_.processors().shared_bytes);
-        });
-        if (rows.form == Rows::Form::plain && streams_all) {
-            // The kernels quantize the token, without the latency of a kernel before them.
-            if (takes(true)) {
-                input.watch = watch_rows(host_rows, &first);
-            }
+        };
+        const bool plain = rows.form == Rows::Form::plain;
+        if (plain && !takes(true) && std::none_of(products.begin(), products.end(), is_streamed)) {
+            return input;
+        }
+        input.watch = watch_rows(host_rows, &first);
+        if (streams_rows(rows.form) && std::all_of(products.begin(), products.end(), is_streamed)) {
+            // The kernels evaluate the token, without the latency of a kernel before them.
+            input.rows = rows;
             return input;
         }
         if (takes(true)) {
             reserve(codes_, n_cols);
             reserve(code_blocks_, n_cols / 32);
-            make_codes(rows, n_cols, codes_.data(), code_blocks_.data(), watch_rows(host_rows, &first), stream_);
+            make_codes(rows, n_cols, codes_.data(), code_blocks_.data(), input.watch, stream_);
             input.codes = {codes_.data(), code_blocks_.data()};
         }
-        if (rows.form != Rows::Form::plain && takes(false)) {
+        if (!plain && takes(false)) {
             reserve(made_, n_cols);
-            make_floats(rows, 1, n_cols, made_.data(), watch_rows(host_rows, &first), stream_);
-            input.x = made_.data();
+            make_floats(rows, 1, n_cols, made_.data(), input.watch, stream_);
+            input.rows = Rows::plain(made_.data());
         }
         return input;
     }

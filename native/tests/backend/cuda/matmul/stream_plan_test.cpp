@@ -25,11 +25,24 @@ public:
         std::fill_n(data(), 16 * words_.size(), value);
     }
     uint8_t* data() { return reinterpret_cast<uint8_t*>(words_.data()); }
+    const uint8_t* data() const { return reinterpret_cast<const uint8_t*>(words_.data()); }
     size_t size() const { return size_; }
 
 private:
     std::vector<Words4> words_;
     size_t size_;
+};
+
+// Floats as kernels read them.
+class Fours {
+public:
+    explicit Fours(const std::vector<float>& x) : bytes_(4 * x.size()) {
+        std::memcpy(bytes_.data(), x.data(), 4 * x.size());
+    }
+    const Floats4* data() const { return reinterpret_cast<const Floats4*>(bytes_.data()); }
+
+private:
+    Bytes bytes_;
 };
 
 // A row of activations as multiply_stream has it in shared memory, and the values that it stands for.
@@ -64,8 +77,13 @@ struct Token {
             if constexpr (stream_piece(kType) > 0) {
                 const SharedBytes to(shared.data());
                 for (int thread = 0; thread < kThreads; ++thread) {
-                    load_token<kType, kThreads>(thread, n, reinterpret_cast<const Words4*>(row.data()), blocks.data(),
-                                                to, to + StreamActivations::blocks_offset(type, n));
+                    if constexpr (is_float(kType)) {
+                        load_floats<kType, kThreads>(thread, n, PlainToken{Fours(x).data()}, to,
+                                                     [] { ADD_FAILURE() << "finite values are reported"; });
+                    } else {
+                        load_codes<kType, kThreads>(thread, n, reinterpret_cast<const Words4*>(row.data()),
+                                                    blocks.data(), to, to + StreamActivations::blocks_offset(type, n));
+                    }
                 }
             }
         });
@@ -292,9 +310,9 @@ TEST_F(StreamPlanTest, QuantizedTokensAreCopiedCodes) {
                     constexpr int kThreads = StreamStep::kWarps * 32;
                     int n_reports = 0;
                     const auto quantize = [&](const auto& lanes) {
-                        quantize_token<kType, kThreads>(lanes, n_cols, reinterpret_cast<const Floats4*>(row.data()), to,
-                                                        to + StreamActivations::blocks_offset(kType, n_cols),
-                                                        [&n_reports] { ++n_reports; });
+                        quantize_token<kType, kThreads>(
+                            lanes, n_cols, PlainToken{reinterpret_cast<const Floats4*>(row.data())}, to,
+                            to + StreamActivations::blocks_offset(kType, n_cols), [&n_reports] { ++n_reports; });
                     };
                     test::LaneFibers::run(kThreads, quantize);
                     EXPECT_TRUE(std::equal(shared.data(), shared.data() + shared.size(), copied.shared.data()))
@@ -311,6 +329,44 @@ TEST_F(StreamPlanTest, QuantizedTokensAreCopiedCodes) {
 #else
     GTEST_SKIP() << "fibers need Linux";
 #endif
+}
+
+// Rows that the kernel evaluates have the values that evaluated rows have.
+TEST_F(StreamPlanTest, EvaluatedTokensAreLikePlainOnes) {
+    constexpr int kThreads = StreamStep::kWarps * 32;
+    for (const int n_cols : {256, 4096, 11008}) {
+        const std::vector<float> x = draw(n_cols);
+        const std::vector<float> w = draw(n_cols);
+        constexpr float kScale = 0.7f;
+        std::vector<float> normed(n_cols);
+        std::vector<float> activated(n_cols);
+        for (int i = 0; i < n_cols; ++i) {
+            normed[i] = x[i] * kScale * w[i];
+            activated[i] = x[i] / (1 + std::exp(-x[i])) * w[i];
+        }
+        const Fours four_x(x);
+        const Fours four_w(w);
+        const auto expect = [&](const auto& values, const std::vector<float>& expected) {
+            const Token token(WeightType::F16, expected);
+            Bytes shared(token.shared.size());
+            for (int thread = 0; thread < kThreads; ++thread) {
+                load_floats<WeightType::F16, kThreads>(thread, n_cols, values, SharedBytes(shared.data()),
+                                                       [] { ADD_FAILURE() << "finite values are reported"; });
+            }
+            EXPECT_EQ(std::memcmp(shared.data(), token.shared.data(), shared.size()), 0) << n_cols;
+        };
+        expect(NormedToken{four_x.data(), four_w.data(), kScale}, normed);
+        expect(SwigluToken{four_x.data(), four_w.data()}, activated);
+    }
+    std::vector<float> x = draw(64);
+    x[61] = std::nanf("");
+    Bytes shared(StreamActivations::bytes(WeightType::F16, 64));
+    int n_reports = 0;
+    for (int thread = 0; thread < kThreads; ++thread) {
+        load_floats<WeightType::F16, kThreads>(thread, 64, PlainToken{Fours(x).data()}, SharedBytes(shared.data()),
+                                               [&n_reports] { ++n_reports; });
+    }
+    EXPECT_EQ(n_reports, 1);
 }
 
 // The order of warp_sum: pairs of lanes that are 16, 8, 4, 2 and 1 apart.

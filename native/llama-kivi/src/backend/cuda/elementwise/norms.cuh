@@ -110,6 +110,19 @@ __device__ void report_square(const Row& row, const RowsWatch& watch) {
     report(watch.broken, watch.made);  // inputs are finite; their squares overflow
 }
 
+// 1 / rms(x) of a row. Called by all threads of the block. scratch: 32 floats in shared memory.
+template <int kSums, int kHeld>
+__device__ float inverse_rms(const Row<kSums, kHeld>& row, float eps, int dim, int n_sums, float* scratch,
+                             const RowsWatch& watch) {
+    float sums[kSums] = {};
+    row.for_each([&](int s, int, float4 v) { sums[s] += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w; });
+    const float square = sum_of(sums, n_sums, scratch) / dim;
+    if (!lk::is_finite(square)) {
+        report_square(row, watch);
+    }
+    return rsqrtf(square + eps);
+}
+
 // Norms let the next kernel start, which may be a matmul that prefetches weights. Weights are constant, so norms load
 // them before the preceding kernel ends. A block of 1,024 threads has at most 32 registers per thread, so that it
 // starts beside a block of a GEMV.
@@ -123,13 +136,7 @@ __global__ void __launch_bounds__(kMostSums / kSums, kSums == 1 ? 2 : 1)
     const Row<kSums, kHeld> weights(weight, dim, n_sums);
     wait_for_previous();
     const Row<kSums, kHeld> row(x + begin, dim, n_sums);
-    float sums[kSums] = {};
-    row.for_each([&](int s, int, float4 v) { sums[s] += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w; });
-    const float square = sum_of(sums, n_sums, scratch) / dim;
-    if (!lk::is_finite(square)) {
-        report_square(row, watch);
-    }
-    const float scale = rsqrtf(square + eps);
+    const float scale = inverse_rms(row, eps, dim, n_sums, scratch, watch);
     bool fits = true;
     row.for_each(
         [&](int, int i, float4 v, float4 w) {

@@ -8,6 +8,7 @@
 #include "backend/cuda/plan/few_plan.h"
 #include "backend/cuda/plan/matmul_plan.h"
 #include "backend/cuda/plan/ordered_plan.h"
+#include "backend/rows.h"
 
 namespace lk::cuda {
 
@@ -16,10 +17,14 @@ struct VectorCodes {
     const int8_t* codes;
     const float2* blocks;
 };
-// GEMV: y = x[n_cols] W^T for every matrix, for types and widths of `streams`. codes: x in 8 bits, for weight types
-// with takes_codes; null: the kernel quantizes x, and reports values that are not finite to watch.x.
-void multiply_stream(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const float* x,
+// GEMV: y = rows[n_cols] W^T for every matrix, for types and widths of `streams`. codes: the row in 8 bits, for weight
+// types with takes_codes; null: the kernel evaluates the row, of a form of `streams_rows`, and quantizes it. It reports
+// values that are not finite.
+void multiply_stream(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const Rows& rows,
                      VectorCodes codes, const RowsWatch& watch, int n_processors, Stream& stream);
+constexpr bool streams_rows(Rows::Form form) {
+    return form == Rows::Form::plain || form == Rows::Form::rms_norm || form == Rows::Form::swiglu;
+}
 // The same for every type and width, with codes.
 void multiply_vector(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const float* x,
                      VectorCodes codes, Stream& stream);

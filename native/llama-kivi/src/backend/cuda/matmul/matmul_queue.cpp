@@ -34,11 +34,11 @@ void MatmulQueue::run(MatmulKernel kernel, std::span<const Product> products, co
     }
     switch (kernel) {
     case MatmulKernel::stream:
-        return multiply_stream(first.type, few, first.row_bytes, input.n_cols, input.x, input.codes, input.watch,
+        return multiply_stream(first.type, few, first.row_bytes, input.n_cols, input.rows, input.codes, input.watch,
                                processors_.count, stream_);
     case MatmulKernel::vector:
     case MatmulKernel::vector_codes:
-        return multiply_vector(first.type, few, first.row_bytes, input.n_cols, input.x, input.codes, stream_);
+        return multiply_vector(first.type, few, first.row_bytes, input.n_cols, input.rows.x, input.codes, stream_);
     case MatmulKernel::few:
         return multiply_few(first.type, few, first.row_bytes, input.n_cols, input.halves, input.n, stream_);
     case MatmulKernel::ordered_few:

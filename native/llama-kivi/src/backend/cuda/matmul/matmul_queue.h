@@ -18,11 +18,11 @@ namespace lk::cuda {
 struct MatmulInput {
     int n;
     int n_cols;
-    const float* x;               // one token, weight types without takes_codes; all if `codes` is null
+    Rows rows;                    // one token; plain but for multiply_stream without codes
     VectorCodes codes;            // one token, weight types with takes_codes
     const uint16_t* halves;       // the other kernels
     const uint16_t* lane_halves;  // kernels with takes_lane_halves
-    RowsWatch watch;              // of x, if `codes` is null
+    RowsWatch watch;              // of rows, for multiply_stream
 };
 
 class MatmulQueue {

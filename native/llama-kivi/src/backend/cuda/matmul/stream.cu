@@ -7,6 +7,7 @@
 #include "backend/cuda/device/padding.h"
 #include "backend/cuda/device/queue.h"
 #include "backend/cuda/device/warp.cuh"
+#include "backend/cuda/elementwise/norms.cuh"
 #include "backend/cuda/matmul/matmul.h"
 #include "backend/cuda/matmul/raise_shared.cuh"
 #include "backend/cuda/matmul/stream_pieces.h"
@@ -21,14 +22,16 @@ constexpr int kThreads = StreamStep::kWarps * 32;
 // Arguments of a launch.
 struct StreamWork {
     FewProducts products;
-    const float* x;
+    Rows rows;
     VectorCodes codes;
     RowsWatch watch;
     StreamPlan plan;
     int n_cols;
     unsigned row_bytes;
+    int n_sums;  // of a norm; see count_sums
+    int unused = 0;
 };
-static_assert(kUnpadded<StreamWork, FewProducts, void*, VectorCodes, RowsWatch, StreamPlan, int, unsigned>);
+static_assert(kUnpadded<StreamWork, FewProducts, Rows, VectorCodes, RowsWatch, StreamPlan, int[4]>);
 
 // ---- stages
 
@@ -46,17 +49,68 @@ __device__ inline void fetch(bool more, StreamCopies<kType>& copies, SharedBytes
     copies.next_step();
 }
 
-template <WeightType kType>
-__device__ inline void put_token(const StreamWork& a, SharedBytes x, SharedBytes blocks) {
-    if constexpr (!is_float(kType)) {
-        if (a.codes.codes == nullptr) {
-            return quantize_token<kType, kThreads>(Lanes{}, a.n_cols, reinterpret_cast<const Floats4*>(a.x), x, blocks,
-                                                   [&a] { report(a.watch.broken, a.watch.x); });
+// The weights of a norm are constant too: they reach the L2 cache before the token does.
+__device__ inline void prefetch_norm(const StreamWork& a) {
+    constexpr int kLine = 128 / sizeof(float);
+    if (a.rows.weight != nullptr) {
+        for (int i = threadIdx.x * kLine; i < a.n_cols; i += kThreads * kLine) {
+            asm volatile("prefetch.global.L2 [%0];" ::"l"(a.rows.weight + i));
         }
     }
-    const void* const values = is_float(kType) ? static_cast<const void*>(a.x) : a.codes.codes;
-    load_token<kType, kThreads>(threadIdx.x, a.n_cols, static_cast<const Words4*>(values),
-                                reinterpret_cast<const Floats2*>(a.codes.blocks), x, blocks);
+}
+
+// Reports why a value of the row is not finite: an input is not, or the operation overflows.
+__device__ inline void report_token(const StreamWork& a) {
+    const auto report_input = [&a](const float* input, int place) {
+#pragma unroll 1
+        for (int i = 0; i < a.n_cols; ++i) {
+            if (!lk::is_finite(input[i])) {
+                return report(a.watch.broken, place);
+            }
+        }
+    };
+    report_input(a.rows.x, a.watch.x);
+    if (a.rows.form == Rows::Form::swiglu) {
+        report_input(a.rows.up, a.watch.up);
+    }
+    report(a.watch.broken, a.watch.made);
+}
+
+// Values: see load_floats.
+template <WeightType kType, class Values>
+__device__ inline void put_floats(const StreamWork& a, const Values& values, SharedBytes x, SharedBytes blocks) {
+    bool finite = true;
+    const auto note = [&finite] { finite = false; };
+    if constexpr (is_float(kType)) {
+        load_floats<kType, kThreads>(threadIdx.x, a.n_cols, values, x, note);
+    } else {
+        quantize_token<kType, kThreads>(Lanes{}, a.n_cols, values, x, blocks, note);
+    }
+    if (!finite) {
+        report_token(a);
+    }
+}
+
+// scratch: 32 floats in shared memory.
+template <WeightType kType>
+__device__ inline void put_token(const StreamWork& a, SharedBytes x, SharedBytes blocks, float* scratch) {
+    if constexpr (!is_float(kType)) {
+        if (a.codes.codes != nullptr) {
+            return load_codes<kType, kThreads>(threadIdx.x, a.n_cols, reinterpret_cast<const Words4*>(a.codes.codes),
+                                               reinterpret_cast<const Floats2*>(a.codes.blocks), x, blocks);
+        }
+    }
+    const auto fours = [](const float* p) { return reinterpret_cast<const Floats4*>(p); };
+    const Floats4* const token = fours(a.rows.x);
+    if (a.rows.form == Rows::Form::rms_norm) {
+        const Row<kMostSums / kThreads, 1> row(a.rows.x, a.n_cols, a.n_sums);
+        const float scale = inverse_rms(row, a.rows.eps, a.n_cols, a.n_sums, scratch, a.watch);
+        put_floats<kType>(a, NormedToken{token, fours(a.rows.weight), scale}, x, blocks);
+    } else if (a.rows.form == Rows::Form::swiglu) {
+        put_floats<kType>(a, SwigluToken{token, fours(a.rows.up)}, x, blocks);
+    } else {
+        put_floats<kType>(a, PlainToken{token}, x, blocks);
+    }
 }
 
 template <WeightType kType>
@@ -78,6 +132,7 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_stream_kernel(const __gr
     constexpr int kRows = StreamStep::kRows;
     extern __shared__ __align__(128) uint8_t shared[];
     __shared__ float partial[StreamStep::kWarps * kRows];  // of half a warp
+    static_assert(StreamStep::kWarps * kRows >= 32);       // scratch of put_token too
     start_next();
     // The shuffle tells the compiler that lanes have the same warp, so that it knows where they cannot diverge.
     const int warp = __shfl_sync(kAllLanes, threadIdx.x / 32, 0);
@@ -98,8 +153,9 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_stream_kernel(const __gr
     for (int s = 0; s < kStep.stages; ++s) {
         fetch(left > s, copies, ring + s * kStep.stage_bytes());
     }
+    prefetch_norm(a);
     wait_for_previous();
-    put_token<kType>(a, x, blocks);
+    put_token<kType>(a, x, blocks, partial);
     __syncthreads();
 
     SharedBytes stage = ring;
@@ -151,10 +207,11 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_stream_kernel(const __gr
 
 }  // namespace
 
-void multiply_stream(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const float* x,
+void multiply_stream(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const Rows& rows,
                      VectorCodes codes, const RowsWatch& watch, int n_processors, Stream& stream) {
     const StreamPlan plan = StreamPlan::of(type, products, n_cols, n_processors);
-    const StreamWork work{products, x, codes, watch, plan, n_cols, static_cast<unsigned>(row_bytes)};
+    const StreamWork work{products,          rows, codes, watch, plan, n_cols, static_cast<unsigned>(row_bytes),
+                          count_sums(n_cols)};
     dispatch("matmul with one token", type, [&](auto t) {
         constexpr WeightType kType = decltype(t)::value;
         if constexpr (stream_piece(kType) == 0) {

@@ -44,15 +44,87 @@ LK_BOTH int sum_codes(const Words4& codes) {
     return sum;
 }
 
-// A thread's part of the copy to shared memory; see StreamActivations. values: floats for float weights, otherwise
-// codes. token_blocks: scales and sums; see make_codes. Stores wait for loads, so that several loads precede them.
+// The token as floats, four at a time.
+struct PlainToken {
+    const Floats4* x;
+
+    LK_BOTH Floats4 operator[](int i) const { return x[i]; }
+};
+
+// Its RMS norm.
+struct NormedToken {
+    const Floats4* x;
+    const Floats4* weight;
+    float scale;  // 1 / rms(x)
+
+    LK_BOTH Floats4 operator[](int i) const {
+        Floats4 v = x[i];
+        const Floats4 w = weight[i];
+        LK_UNROLL
+        for (int k = 0; k < 4; ++k) {
+            v.v[k] = v.v[k] * scale * w.v[k];
+        }
+        return v;
+    }
+};
+
+// silu(x) * up, as the activation kernel computes it.
+struct SwigluToken {
+    const Floats4* x;
+    const Floats4* up;
+
+    LK_BOTH Floats4 operator[](int i) const {
+        Floats4 v = x[i];
+        const Floats4 u = up[i];
+        LK_UNROLL
+        for (int k = 0; k < 4; ++k) {
+            v.v[k] = v.v[k] / (1.0f + expf(-v.v[k])) * u.v[k];
+        }
+        return v;
+    }
+};
+
+LK_BOTH bool all_finite(const Floats4& v) {
+    return lk::is_finite(v.v[0]) && lk::is_finite(v.v[1]) && lk::is_finite(v.v[2]) && lk::is_finite(v.v[3]);
+}
+
+// A thread's part of the copy of a token to shared memory, for float weights; see StreamActivations. Stores wait for
+// loads, so that several loads precede them. Calls report() if a value is not finite. Values: PlainToken or
+// NormedToken.
+template <WeightType kType, int kThreads, class Values, class Report>
+LK_BOTH void load_floats(int thread, int n_cols, const Values& values, SharedBytes x, Report&& report) {
+    static_assert(is_float(kType));
+    constexpr int kLoads = 2;
+    for (int first = thread; first < n_cols / 4; first += kLoads * kThreads) {
+        Floats4 fours[kLoads] = {};
+        LK_UNROLL
+        for (int k = 0; k < kLoads; ++k) {
+            const int i = first + k * kThreads;
+            if (i < n_cols / 4) {
+                fours[k] = values[i];
+            }
+        }
+        LK_UNROLL
+        for (int k = 0; k < kLoads; ++k) {
+            const int i = first + k * kThreads;
+            if (i < n_cols / 4) {
+                x.write(StreamActivations::offset(kType, 4 * i), fours[k]);
+                if (!all_finite(fours[k])) {
+                    report();
+                }
+            }
+        }
+    }
+}
+
+// The same for quantized weights, of a token in codes. token_blocks: scales and sums; see make_codes.
 template <WeightType kType, int kThreads>
-LK_BOTH void load_token(int thread, int n_cols, const Words4* values, const Floats2* token_blocks, SharedBytes x,
+LK_BOTH void load_codes(int thread, int n_cols, const Words4* codes, const Floats2* token_blocks, SharedBytes x,
                         SharedBytes blocks) {
-    constexpr int kEach = is_float(kType) ? 4 : 16;  // elements of 16 bytes
-    constexpr int kLoads = 2;                        // of values; two of codes belong to a block
+    static_assert(!is_float(kType));
+    constexpr int kEach = 16;  // codes at once
+    constexpr int kLoads = 2;  // they belong to a block
     constexpr bool kChunks = kType == WeightType::Q6_K;
-    constexpr bool kBlocks = !is_float(kType) && !kChunks;
     const int n = n_cols / kEach;
     for (int first = 0; first < n; first += kLoads * kThreads) {
         Words4 words[kLoads] = {};
@@ -63,13 +135,13 @@ LK_BOTH void load_token(int thread, int n_cols, const Words4* values, const Floa
         for (int k = 0; k < kLoads; ++k) {
             const int i = first + k * kThreads + thread;
             if (i < n) {
-                words[k] = values[i];
+                words[k] = codes[i];
                 if constexpr (kChunks) {
                     scales[k] = token_blocks[i / 2].v[0];
                 }
             }
         }
-        if (kBlocks && b < n / 2) {
+        if (!kChunks && b < n / 2) {
             block = token_blocks[b];
         }
         LK_UNROLL
@@ -83,15 +155,16 @@ LK_BOTH void load_token(int thread, int n_cols, const Words4* values, const Floa
                 }
             }
         }
-        if (kBlocks && b < n / 2) {
+        if (!kChunks && b < n / 2) {
             blocks.write(8 * b, stream_block<kType>(b, block));
         }
     }
 }
 
-// The same from floats: quantizes as make_codes does. Calls report() if a value is not finite. Lanes: see lanes.cuh.
-template <WeightType kType, int kThreads, class Lanes, class Report>
-LK_BOTH void quantize_token(const Lanes& lanes, int n_cols, const Floats4* values, SharedBytes x, SharedBytes blocks,
+// The same from floats: quantizes as make_codes does. Calls report() if a value is not finite. Values: see load_floats;
+// Lanes: see lanes.cuh.
+template <WeightType kType, int kThreads, class Lanes, class Values, class Report>
+LK_BOTH void quantize_token(const Lanes& lanes, int n_cols, const Values& values, SharedBytes x, SharedBytes blocks,
                             Report&& report) {
     static_assert(!is_float(kType));
     const auto sum_with = [&lanes](int sum, int mask) {
@@ -114,7 +187,7 @@ LK_BOTH void quantize_token(const Lanes& lanes, int n_cols, const Floats4* value
         LK_UNROLL
         for (int k = 0; k < 8; ++k) {
             largest = larger_magnitude(largest, v[k]);
-            finite = finite && is_finite(v[k]);
+            finite = finite && lk::is_finite(v[k]);
         }
         largest = larger_magnitude(largest, lanes.exchange(largest, 2));
         largest = larger_magnitude(largest, lanes.exchange(largest, 1));

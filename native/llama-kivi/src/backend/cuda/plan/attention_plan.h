@@ -19,8 +19,8 @@ enum class AttentionKernel {
 };
 
 constexpr int kAttentionWarps = 4;  // warps per thread block
-// The same of `whole` for few sequences: four with a page each, seven with a tile each of a ring of 224 rows. Their tiles
-// fit into the shared memory of a thread block of compute capability 8.6.
+// The same of `whole` for few sequences: four with a page each, seven with a tile each of a ring of 224 rows. Their
+// tiles fit into the shared memory of a thread block of compute capability 8.6.
 constexpr int kWholeWarps = 11;
 
 // A compiled kernel.
@@ -33,9 +33,9 @@ struct AttentionVariant {
     int n_warps = kAttentionWarps;      // per thread block, of decoding kernels
 };
 
-constexpr int kRowTile = 32;        // tokens that a warp of a decoding kernel reads at once, row by row
-constexpr int kFewRows = 4;         // the decoding kernels are used up to this many rows or query rows of a segment
-constexpr int kFlashTile = 64;      // tokens
+constexpr int kRowTile = 32;    // tokens that a warp of a decoding kernel reads at once, row by row
+constexpr int kFewRows = 4;     // the decoding kernels are used up to this many rows or query rows of a segment
+constexpr int kFlashTile = 64;  // tokens
 constexpr int kFlashSplitRows =
     48;  // up to this many query rows per KV head, the warps of flash split tokens instead of rows
 static_assert(InvariantSplits::kSteps == kAttentionWarps);  // a step: 32 tokens, or a page
