@@ -55,6 +55,42 @@ TEST_F(CudaProducts, OfShortRows) {
     compare({{352, 352, 256}, {360, 32, 512}, {40, 64, 768}});
 }
 
+// One token and the types that files of K formats mix, with every form of rows.
+TEST_F(CudaProducts, OfTwoTypes) {
+    for (const WeightType type : {WeightType::Q4_K, WeightType::Q5_K}) {
+        for (const int n_cols : {256, 4096, 11008}) {
+            const Tensor first = random_tensor(type, 301, n_cols);
+            const Tensor second = random_tensor(WeightType::Q6_K, 77, n_cols);
+            const Tensor third = random_tensor(type, 5, n_cols);
+            const float* const weight = kept_floats(n_cols);
+            const std::vector<float> x = random_floats(n_cols);
+            const std::vector<float> up = random_floats(n_cols);
+            const Buffer<float> device_x = upload(x);
+            const Buffer<float> device_up = upload(up);
+            const auto forms = [&](const float* a, const float* b) {
+                return std::vector<Rows>{Rows::plain(a), Rows::rms_norm(a, weight, 1e-5f), Rows::swiglu(a, b),
+                                         Rows::gelu(a)};
+            };
+            const std::vector<Rows> there = forms(device_x.data(), device_up.data());
+            const std::vector<Rows> here = forms(x.data(), up.data());
+            for (size_t i = 0; i < here.size(); ++i) {
+                SCOPED_TRACE(format("%s, form %zu, %d columns", weight_type_traits(type)->name, i, n_cols));
+                std::vector<float> made(n_cols);
+                cpu_->make(here[i], 1, n_cols, made.data());
+                Buffer<float> y = upload(std::vector<float>(301, std::nanf("")));
+                Buffer<float> z = upload(std::vector<float>(77, std::nanf("")));
+                Buffer<float> u = upload(std::vector<float>(5, std::nanf("")));
+                const Product products[] = {{&first, y.data()}, {&second, z.data()}, {&third, u.data()}};
+                backend_->matmul(there[i], 1, products);
+                backend_->finish();
+                EXPECT_LT(product_error(first, made, 1, {}, download(y)), 4e-3);
+                EXPECT_LT(product_error(second, made, 1, {}, download(z)), 4e-3);
+                EXPECT_LT(product_error(third, made, 1, {}, download(u)), 4e-3);
+            }
+        }
+    }
+}
+
 TEST_F(CudaProducts, OfLongRows) {
     compare({{2304, 2304, 2304}, {16384, 16384, 16384}});
 }

@@ -40,8 +40,7 @@ protected:
     void SetUp() override { LK_NEED_GPU(); }
 };
 
-// The next kernel that reads a result checks it. For one token with float weights, attn_output reads the output of
-// attention unchecked, so a non-finite attention output is reported as attn_output.
+// The next kernel that reads a result checks it.
 TEST_F(CudaNotFinite, EveryWeightIsNamed) {
     TinyModel whole;
     for (const WeightType type : {WeightType::F32, WeightType::F16, WeightType::Q8_0}) {

@@ -392,6 +392,17 @@ TEST_F(StreamPlanTest, RowsOfAPairAreSummedAsOneByOne) {
 #endif
 }
 
+// Blocks of two types together fill the GPU, each type by its bytes.
+TEST(StreamPlan, TwoTypesShareTheBlocks) {
+    EXPECT_EQ(first_stream_blocks(3000, 1000, 132), 99);
+    EXPECT_EQ(first_stream_blocks(8192 * 2304, 4096 * 3360, 132), 76);
+    EXPECT_EQ(first_stream_blocks(size_t{1} << 40, 1, 132), 131);
+    EXPECT_EQ(first_stream_blocks(1, size_t{1} << 40, 132), 1);
+    EXPECT_TRUE(streams_together(WeightType::Q4_K, WeightType::Q6_K));
+    EXPECT_FALSE(streams_together(WeightType::Q6_K, WeightType::Q4_K));
+    EXPECT_FALSE(streams_together(WeightType::Q4_K, WeightType::Q4_K));
+}
+
 // A multiprocessor holds one block, and blocks of other kernels beside it.
 TEST(StreamPlan, SharedMemoryHoldsOneBlock) {
     for (const WeightType type : kTypes) {

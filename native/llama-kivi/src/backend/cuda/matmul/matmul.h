@@ -17,11 +17,25 @@ struct VectorCodes {
     const int8_t* codes;
     const float2* blocks;
 };
-// GEMV: y = rows[n_cols] W^T for every matrix, for types and widths of `streams`. codes: the row in 8 bits, for weight
-// types with takes_codes; null: the kernel evaluates the row, of a form of `streams_rows`, and quantizes it. It reports
-// values that are not finite.
-void multiply_stream(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const Rows& rows,
-                     VectorCodes codes, const RowsWatch& watch, int n_processors, Stream& stream);
+// Matrices of one type, of a launch of multiply_stream.
+struct StreamProducts {
+    WeightType type;
+    FewProducts products;
+    size_t row_bytes;
+
+    size_t bytes() const {
+        size_t n_rows = 0;
+        for (int i = 0; i < products.count; ++i) {
+            n_rows += static_cast<size_t>(products.n_rows[i]);
+        }
+        return n_rows * row_bytes;
+    }
+};
+// GEMV: y = rows[n_cols] W^T for every matrix, for types and widths of `streams`. parts: one, or two of
+// streams_together. codes: the row in 8 bits, for weight types with takes_codes; null: the kernel evaluates the row, of
+// a form of `streams_rows`, and quantizes it. It reports values that are not finite.
+void multiply_stream(const StreamProducts* parts, int n_parts, int n_cols, const Rows& rows, VectorCodes codes,
+                     const RowsWatch& watch, int n_processors, Stream& stream);
 constexpr bool streams_rows(Rows::Form form) {
     return form == Rows::Form::plain || form == Rows::Form::rms_norm || form == Rows::Form::swiglu;
 }

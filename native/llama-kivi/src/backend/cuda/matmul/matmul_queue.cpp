@@ -25,17 +25,10 @@ void MatmulQueue::run(MatmulKernel kernel, std::span<const Product> products, co
     const Tensor& first = *products[0].w;
     LK_CHECK(first.n_cols == input.n_cols, LK_INTERNAL_ERROR, "matmul: weights have %lld columns, but rows have %d",
              static_cast<long long>(first.n_cols), input.n_cols);
-    FewProducts few{};
-    for (const Product& p : products) {
-        few.w[few.count] = weights_.at(p.w->data);
-        few.y[few.count] = p.y;
-        few.add[few.count] = p.add;
-        few.n_rows[few.count++] = static_cast<int>(p.w->n_rows);
-    }
+    const FewProducts few = products_of(first.type, products);
     switch (kernel) {
     case MatmulKernel::stream:
-        return multiply_stream(first.type, few, first.row_bytes, input.n_cols, input.rows, input.codes, input.watch,
-                               processors_.count, stream_);
+        return run_stream(products, input);
     case MatmulKernel::vector:
     case MatmulKernel::vector_codes:
         return multiply_vector(first.type, few, first.row_bytes, input.n_cols, input.rows.x, input.codes, stream_);
@@ -59,6 +52,32 @@ void MatmulQueue::run(MatmulKernel kernel, std::span<const Product> products, co
         return multiply_halves(kernel, products[0], input);
     }
     fail_weights("matmul", first.type);
+}
+
+FewProducts MatmulQueue::products_of(WeightType type, std::span<const Product> products) const {
+    FewProducts few{};
+    for (const Product& p : products) {
+        if (p.w->type == type) {
+            few.w[few.count] = weights_.at(p.w->data);
+            few.y[few.count] = p.y;
+            few.add[few.count] = p.add;
+            few.n_rows[few.count++] = static_cast<int>(p.w->n_rows);
+        }
+    }
+    return few;
+}
+
+void MatmulQueue::run_stream(std::span<const Product> products, const MatmulInput& input) {
+    const Tensor& first = *products[0].w;
+    StreamProducts parts[2] = {{first.type, products_of(first.type, products), first.row_bytes}, {}};
+    int n_parts = 1;
+    for (const Product& p : products) {
+        if (p.w->type != first.type) {
+            parts[1] = {p.w->type, products_of(p.w->type, products), p.w->row_bytes};
+            n_parts = 2;
+        }
+    }
+    multiply_stream(parts, n_parts, input.n_cols, input.rows, input.codes, input.watch, processors_.count, stream_);
 }
 
 // The plan does not depend on the number of tokens, so the order of summing does not either.

@@ -35,6 +35,8 @@ public:
     void run(MatmulKernel kernel, std::span<const Product> products, const MatmulInput& input);
 
 private:
+    FewProducts products_of(WeightType type, std::span<const Product> products) const;
+    void run_stream(std::span<const Product> products, const MatmulInput& input);
     void run_tiles(MatmulKernel kernel, WeightType type, FewProducts products, size_t row_bytes,
                    const MatmulInput& input);
     void run_few_wgmma(OrderedProducts products, const MatmulInput& input);  // compiled only with LK_CUDA_WGMMA

@@ -125,15 +125,17 @@ __device__ inline void store(const FewProducts& products, const StreamCursor<kTy
     });
 }
 
+// Partial sums of half a warp, and scratch of put_token, in static shared memory.
+using StreamPartials = float[kPartialBytes / 4];
+static_assert(kPartialBytes / 4 == StreamStep::kWarps * StreamStep::kRows && kPartialBytes / 4 >= 32);
+
+// block: index among the blocks of the work.
 template <WeightType kType>
-__global__ void __launch_bounds__(kThreads, 2) multiply_stream_kernel(const __grid_constant__ StreamWork a) {
+__device__ __forceinline__ void multiply_rows(const StreamWork& a, int block, StreamPartials& partial) {
     using Piece = StreamPiece<kType>;
     constexpr StreamStep kStep = StreamStep::of(kType);
     constexpr int kRows = StreamStep::kRows;
     extern __shared__ __align__(128) uint8_t shared[];
-    __shared__ float partial[StreamStep::kWarps * kRows];  // of half a warp
-    static_assert(StreamStep::kWarps * kRows >= 32);       // scratch of put_token too
-    start_next();
     // The shuffle tells the compiler that lanes have the same warp, so that it knows where they cannot diverge.
     const int warp = __shfl_sync(kAllLanes, threadIdx.x / 32, 0);
     const int lane = threadIdx.x % 32;
@@ -146,9 +148,9 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_stream_kernel(const __gr
     const SharedBytes lane_blocks = blocks + lane * StreamActivations::lane_block_bytes(kType);
 
     // Weights are constant, so their copies need not wait for the preceding kernels.
-    StreamCursor<kType> at(a.products, a.plan, blockIdx.x, warp, lane);
+    StreamCursor<kType> at(a.products, a.plan, block, warp, lane);
     StreamCopies<kType> copies(at, a.row_bytes);
-    int left = a.plan.steps(blockIdx.x, warp);
+    int left = a.plan.steps(block, warp);
 #pragma unroll 1
     for (int s = 0; s < kStep.stages; ++s) {
         fetch(left > s, copies, ring + s * kStep.stage_bytes());
@@ -200,27 +202,64 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_stream_kernel(const __gr
     }
     __syncthreads();
     if (begun && at.step() != 0 && lane % 16 == 0) {
-        a.plan.for_each_follower(blockIdx.x, warp, [&](int other) { total += partial[other * kRows + lane / 16]; });
+        a.plan.for_each_follower(block, warp, [&](int other) { total += partial[other * kRows + lane / 16]; });
         store(a.products, at, total);
+    }
+}
+
+template <WeightType kType>
+__global__ void __launch_bounds__(kThreads, 2) multiply_stream_kernel(const __grid_constant__ StreamWork a) {
+    __shared__ StreamPartials partial;
+    start_next();
+    multiply_rows<kType>(a, blockIdx.x, partial);
+}
+
+// Weights of two types at once. Otherwise the second launch would begin to read when the first has ended: a block of
+// either fills a multiprocessor.
+template <WeightType kFirst, WeightType kSecond>
+__global__ void __launch_bounds__(kThreads, 2)
+    multiply_stream_two_kernel(const __grid_constant__ StreamWork a, const __grid_constant__ StreamWork b) {
+    __shared__ StreamPartials partial;
+    start_next();
+    const int block = blockIdx.x;
+    if (block < a.plan.n_blocks) {
+        multiply_rows<kFirst>(a, block, partial);
+    } else {
+        multiply_rows<kSecond>(b, block - a.plan.n_blocks, partial);
     }
 }
 
 }  // namespace
 
-void multiply_stream(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const Rows& rows,
-                     VectorCodes codes, const RowsWatch& watch, int n_processors, Stream& stream) {
-    const StreamPlan plan = StreamPlan::of(type, products, n_cols, n_processors);
-    const StreamWork work{products,          rows, codes, watch, plan, n_cols, static_cast<unsigned>(row_bytes),
+void multiply_stream(const StreamProducts* parts, int n_parts, int n_cols, const Rows& rows, VectorCodes codes,
+                     const RowsWatch& watch, int n_processors, Stream& stream) {
+    const auto work_of = [&](StreamProducts part, int n_blocks) {
+        const StreamPlan plan = StreamPlan::of(part.type, part.products, n_cols, n_blocks);
+        return StreamWork{part.products,     rows, codes, watch, plan, n_cols, static_cast<unsigned>(part.row_bytes),
                           count_sums(n_cols)};
+    };
+    const WeightType type = parts[0].type;
     dispatch("matmul with one token", type, [&](auto t) {
         constexpr WeightType kType = decltype(t)::value;
         if constexpr (stream_piece(kType) == 0) {
             fail_weights("matmul with one token", type);
-        } else {
+        } else if (n_parts == 1) {
             constexpr auto* kKernel = multiply_stream_kernel<kType>;
             static const bool raised = raise_shared_bytes_and_carveout(kKernel);
             static_cast<void>(raised);
-            queue(kKernel, plan.n_blocks, kThreads, stream_bytes(type, n_cols), stream, work);
+            const StreamWork work = work_of(parts[0], n_processors);
+            queue(kKernel, work.plan.n_blocks, kThreads, stream_bytes(type, n_cols), stream, work);
+        } else if constexpr (streams_together(kType, WeightType::Q6_K)) {
+            constexpr auto* kKernel = multiply_stream_two_kernel<kType, WeightType::Q6_K>;
+            static const bool raised = raise_shared_bytes_and_carveout(kKernel);
+            static_cast<void>(raised);
+            const int first_blocks = first_stream_blocks(parts[0].bytes(), parts[1].bytes(), n_processors);
+            const StreamWork first = work_of(parts[0], first_blocks);
+            const StreamWork second = work_of(parts[1], n_processors - first_blocks);
+            const int shared_bytes = std::max(stream_bytes(type, n_cols), stream_bytes(WeightType::Q6_K, n_cols));
+            queue(kKernel, first.plan.n_blocks + second.plan.n_blocks, kThreads, shared_bytes, stream, first, second);
+        } else {
+            fail_weights("matmul with one token, of two types", type);
         }
     });
 }

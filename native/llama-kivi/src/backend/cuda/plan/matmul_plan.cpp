@@ -90,9 +90,13 @@ MatmulLaunch next_launch(std::span<const Product> products, int n, const Process
     if (launch.kernel == MatmulKernel::halves || converts) {
         return launch;
     }
+    const auto fits = [&](const Tensor& w) {
+        const bool together = launch.kernel == MatmulKernel::stream && streams_together(first.type, w.type) &&
+                              streams(w.type, w.n_cols, processors.shared_bytes);
+        return w.n_cols == first.n_cols && (w.type == first.type || together);
+    };
     const size_t most = std::min(products.size(), static_cast<size_t>(FewProducts::kMost));
-    while (launch.count < most && products[launch.count].w->type == first.type &&
-           products[launch.count].w->n_cols == first.n_cols) {
+    while (launch.count < most && fits(*products[launch.count].w)) {
         ++launch.count;
     }
     return launch;

@@ -120,6 +120,17 @@ constexpr bool streams(WeightType type, int64_t n_cols, int shared_bytes) {
            stream_bytes(type, static_cast<int>(n_cols)) + kPartialBytes <= shared_bytes;
 }
 
+// Whether one launch of multiply_stream takes weights of both types. Files of K formats have some matrices in Q6_K.
+constexpr bool streams_together(WeightType first, WeightType second) {
+    return (first == WeightType::Q4_K || first == WeightType::Q5_K) && second == WeightType::Q6_K;
+}
+// Thread blocks of the first of two types: its share of the bytes.
+constexpr int first_stream_blocks(size_t first_bytes, size_t second_bytes, int n_blocks) {
+    const size_t all = first_bytes + second_bytes;
+    const int share = static_cast<int>((first_bytes * static_cast<size_t>(n_blocks) + all / 2) / all);
+    return std::clamp(share, 1, n_blocks - 1);
+}
+
 // Pairs of rows of all matrices, distributed over the thread blocks: consecutive pairs go to different multiprocessors,
 // so that these finish together. The warps of a block share the steps of its pairs evenly; a pair that several warps
 // share is summed in the order of the warps.
