@@ -224,8 +224,6 @@ TEST(AttentionPlan, ShortSequencesAreReadWhole) {
     AttentionRequest other = r;
     other.max_page_runs = kAttentionWarps + 1;
     EXPECT_EQ(select(other).kernel, AttentionKernel::none) << "long";
-    other.max_page_runs = 0;
-    EXPECT_EQ(select(other).kernel, AttentionKernel::none) << "no pages";
     other = r;
     other.max_rows = 2;
     EXPECT_EQ(select(other).kernel, AttentionKernel::none);
@@ -265,6 +263,18 @@ TEST(AttentionPlan, FewShortSequencesHaveMoreWarps) {
     r.invariant = false;
     ++r.n_segments;
     EXPECT_EQ(warps_of(r), kAttentionWarps);
+    --r.n_segments;
+    r.max_page_runs = 0;
+    r.max_tokens = kRowTile * (kWholeWarps - 1);
+    EXPECT_EQ(warps_of(r), kWholeWarps);
+    const auto kernel_of = [](const AttentionRequest& request) {
+        return plan_attention(request, [](const AttentionVariant&) { return 264; }).choice.rest.kernel;
+    };
+    ++r.max_tokens;
+    EXPECT_EQ(kernel_of(r), AttentionKernel::rows) << "without pages, more tokens are divided over blocks";
+    --r.max_tokens;
+    r.n_segments = 264;
+    EXPECT_EQ(kernel_of(r), AttentionKernel::rows);
 }
 
 // The ring's tokens and the others have tiles of their own, so that there may be one more tile than tokens need.

@@ -184,13 +184,14 @@ __device__ bool paged(const PageFormat& f, Quad (&x)[kQuads], float* scratch) {
 // attention reads what the page will hold, as on the CPU.
 template <int kQuads, bool kBlocks>
 __global__ void __launch_bounds__(kThreads) stage_kernel(const __grid_constant__ StageWork w) {
+    start_next();  // attention reads what is cached meanwhile
     const int d = w.k_shape.format.head_size;
     const int row = blockIdx.x;
     const int h = blockIdx.y * kWarps + threadIdx.x / 32;
     const bool is_query = h < w.n_head;
     const bool is_key = !is_query && h < w.n_head + w.n_head_kv;
     const int head = is_query ? h : is_key ? h - w.n_head : h - w.n_head - w.n_head_kv;
-    after_previous();
+    wait_for_previous();
     if (h >= w.n_head + 2 * w.n_head_kv) {
         return;
     }

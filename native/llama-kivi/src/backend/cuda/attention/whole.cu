@@ -98,6 +98,15 @@ __device__ __forceinline__ void add_ring(const RingBlocks<kD>& own, const Softma
     }
 }
 
+// Brings a head's part of a page to the L2 cache.
+__device__ inline void prefetch_page(const Run& run, const kv::PageFormat& f, int head, int lane) {
+    constexpr int kLine = 128;
+    const uint8_t* const page = run.block + static_cast<size_t>(head) * f.page_bytes;
+    for (int i = lane * kLine; i < static_cast<int>(f.page_bytes); i += 32 * kLine) {
+        asm volatile("prefetch.global.L2 [%0];" ::"l"(page + i));
+    }
+}
+
 // Warps from this one on may have tiles.
 template <class Pages>
 constexpr int kFirstRowWarp = std::is_same_v<Pages, NoPages> ? 0 : 1;
@@ -112,7 +121,6 @@ __host__ __device__ inline int ring_bytes(const kv::PageFormat& k) {
 // Pages: a RowWarp, or NoPages. kBlocks: thread blocks per multiprocessor.
 template <class Pages, int kCh, int kWarps, int kBlocks>
 __global__ void __launch_bounds__(kWarps * 32, kBlocks) attention_whole_kernel(const AttentionWork a) {
-    begin_beside_pages(a);
     extern __shared__ __align__(16) char shared[];
     constexpr int kD = kCh * 32;
     using Ring = RingBlocks<kD>;
@@ -141,11 +149,23 @@ __global__ void __launch_bounds__(kWarps * 32, kBlocks) attention_whole_kernel(c
     const typename Ring::Rows k(seg.k, a.k, head, exact.ring_first, exact.staged, exact.ring_end);
     const typename Ring::Rows v(seg.v, a.v, head, exact.ring_first, exact.staged, exact.ring_end);
     const int ring_end = min(end, n_ring_tiles);
+    // What earlier passes have cached does not change until the end of this one.
+    const bool waits = exact.staged < exact.ring_end;
+    if (waits) {
+        begin_beside_pages(a);
+    }
     if (first < ring_end) {
         own_ring.fetch(k, first, own_ring.keys());
         copy_commit();
         own_ring.fetch(v, first, own_ring.values());
         copy_commit();
+    }
+    if (!std::is_same_v<Pages, NoPages> && warp < seg.page_runs) {
+        prefetch_page(seg.k.runs[warp], a.k.format, head, lane);
+        prefetch_page(seg.v.runs[warp], a.v.format, head, lane);
+    }
+    if (!waits) {
+        begin_beside_pages(a);
     }
 
     Softmax<1, kCh> sum;

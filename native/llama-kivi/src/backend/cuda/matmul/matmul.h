@@ -37,7 +37,7 @@ struct StreamProducts {
 void multiply_stream(const StreamProducts* parts, int n_parts, int n_cols, const Rows& rows, VectorCodes codes,
                      const RowsWatch& watch, int n_processors, Stream& stream);
 constexpr bool streams_rows(Rows::Form form) {
-    return form == Rows::Form::plain || form == Rows::Form::rms_norm || form == Rows::Form::swiglu;
+    return form == Rows::Form::plain || form == Rows::Form::rms_norm;
 }
 // The same for every type and width, with codes.
 void multiply_vector(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const float* x,

@@ -59,19 +59,13 @@ __device__ inline void prefetch_norm(const StreamWork& a) {
     }
 }
 
-// Reports why a value of the row is not finite: an input is not, or the operation overflows.
+// Reports why a value of the row is not finite: the input is not, or the norm overflows.
 __device__ inline void report_token(const StreamWork& a) {
-    const auto report_input = [&a](const float* input, int place) {
 #pragma unroll 1
-        for (int i = 0; i < a.n_cols; ++i) {
-            if (!lk::is_finite(input[i])) {
-                return report(a.watch.broken, place);
-            }
+    for (int i = 0; i < a.n_cols; ++i) {
+        if (!lk::is_finite(a.rows.x[i])) {
+            return report(a.watch.broken, a.watch.x);
         }
-    };
-    report_input(a.rows.x, a.watch.x);
-    if (a.rows.form == Rows::Form::swiglu) {
-        report_input(a.rows.up, a.watch.up);
     }
     report(a.watch.broken, a.watch.made);
 }
@@ -106,8 +100,6 @@ __device__ inline void put_token(const StreamWork& a, SharedBytes x, SharedBytes
         const Row<kMostSums / kThreads, 1> row(a.rows.x, a.n_cols, a.n_sums);
         const float scale = inverse_rms(row, a.rows.eps, a.n_cols, a.n_sums, scratch, a.watch);
         put_floats<kType>(a, NormedToken{token, fours(a.rows.weight), scale}, x, blocks);
-    } else if (a.rows.form == Rows::Form::swiglu) {
-        put_floats<kType>(a, SwigluToken{token, fours(a.rows.up)}, x, blocks);
     } else {
         put_floats<kType>(a, PlainToken{token}, x, blocks);
     }

@@ -68,22 +68,6 @@ struct NormedToken {
     }
 };
 
-// silu(x) * up, as the activation kernel computes it.
-struct SwigluToken {
-    const Floats4* x;
-    const Floats4* up;
-
-    LK_BOTH Floats4 operator[](int i) const {
-        Floats4 v = x[i];
-        const Floats4 u = up[i];
-        LK_UNROLL
-        for (int k = 0; k < 4; ++k) {
-            v.v[k] = v.v[k] / (1.0f + expf(-v.v[k])) * u.v[k];
-        }
-        return v;
-    }
-};
-
 LK_BOTH bool all_finite(const Floats4& v) {
     return lk::is_finite(v.v[0]) && lk::is_finite(v.v[1]) && lk::is_finite(v.v[2]) && lk::is_finite(v.v[3]);
 }

@@ -135,10 +135,7 @@ AttentionSplits split_attention(const AttentionRequest& r, const AttentionChoice
 }
 
 AttentionVariant select_whole(const AttentionRequest& r) {
-    // Without pages another kernel may divide the tokens. A batch-invariant pass has one kernel for all short segments,
-    // because compilers may round the same formula differently in another.
-    if (!r.exact || !is_short(r.max_page_runs) || (r.max_page_runs == 0 && !r.invariant) ||
-        r.k.recipe.ring != r.v.recipe.ring) {
+    if (!r.exact || !is_short(r.max_page_runs) || r.k.recipe.ring != r.v.recipe.ring) {
         return {};
     }
     AttentionVariant whole = select_pages(r.k, r.v, r.query_rows());

@@ -124,8 +124,16 @@ AttentionLaunches plan_attention(const AttentionRequest& request, SlotsOf&& slot
     if (whole.kernel != AttentionKernel::none) {
         AttentionVariant wide = whole;
         wide.n_warps = kWholeWarps;
-        const bool few = !request.invariant && attention_blocks(request, wide) * request.n_segments <= slots_of(wide);
-        return {{few ? wide : whole, {}}, {1, 0}};
+        const bool paged = request.max_page_runs > 0;
+        const bool fits = paged || request.max_tokens <= kRowTile * (kWholeWarps - 1);  // a tile per warp
+        if (!request.invariant && fits && attention_blocks(request, wide) * request.n_segments <= slots_of(wide)) {
+            return {{wide, {}}, {1, 0}};
+        }
+        // Without pages another kernel may divide the tokens. A batch-invariant pass has one kernel for all short
+        // segments, because compilers may round the same formula differently in another.
+        if (request.invariant || paged) {
+            return {{whole, {}}, {1, 0}};
+        }
     }
     const bool pages = choice.pages.kernel != AttentionKernel::none;
     return {choice, split_attention(request, choice, slots_of(choice.rest), pages ? slots_of(choice.pages) : 0)};
