@@ -43,7 +43,10 @@ void CudaProducts::compare(std::initializer_list<Lengths> lengths) {
                                                  product_error(second, x, n, before, download(added)));
                 double& kind = n == 1 ? worst_vector : worst;
                 kind = std::max(kind, error);
-                EXPECT_LT(error, n == 1 ? 2e-3 : 5e-4) << name << ", " << n_cols << " columns, " << n << " rows of x";
+                // The rounding errors of few blocks do not even out.
+                const double of_codes = n_cols < 256 ? 4e-3 : 2e-3;
+                EXPECT_LT(error, n == 1 ? of_codes : 5e-4)
+                    << name << ", " << n_cols << " columns, " << n << " rows of x";
             }
         }
         std::printf("matmul, %s: worst error %.2g, one token %.2g\n", name, worst, worst_vector);
@@ -159,6 +162,39 @@ TEST_F(CudaProducts, OfManyRowsAndFewTokens) {
                                   product_error(second, x, n, before, download(added))),
                       5e-4)
                 << n << " rows of x, call " << call;
+        }
+    }
+}
+
+// Matrices of one shape, which one call of cuBLAS may take together.
+TEST_F(CudaProducts, OfEqualMatrices) {
+    constexpr int kRows = 264;
+    constexpr int kColumns = 352;
+    const Tensor weights[] = {random_tensor(WeightType::F16, kRows, kColumns),
+                              random_tensor(WeightType::F16, kRows, kColumns),
+                              random_tensor(WeightType::F16, kRows, kColumns)};
+    for (const int n : {9, 64, 65, 300}) {
+        const size_t size = static_cast<size_t>(n) * kRows;
+        const std::vector<float> x = random_floats(static_cast<size_t>(n) * kColumns);
+        const std::vector<float> before = random_floats(3 * size);
+        const Buffer<float> device_x = upload(x);
+        for (const bool add : {false, true}) {
+            Buffer<float> y = upload(before);
+            std::vector<Product> products;
+            for (size_t i = 0; i < 3; ++i) {
+                products.push_back({&weights[i], y.data() + i * size, add});
+            }
+            backend_->matmul(Rows::plain(device_x.data()), n, products);
+            backend_->finish();
+            const std::vector<float> all = download(y);
+            for (size_t i = 0; i < 3; ++i) {
+                const auto part = [&](const std::vector<float>& of) {
+                    const auto first = of.begin() + static_cast<ptrdiff_t>(i * size);
+                    return std::vector<float>(first, first + static_cast<ptrdiff_t>(size));
+                };
+                const std::vector<float> added = add ? part(before) : std::vector<float>();
+                EXPECT_LT(product_error(weights[i], x, n, added, part(all)), 5e-4) << n << " rows of x, matrix " << i;
+            }
         }
     }
 }

@@ -142,7 +142,7 @@ TEST(MatmulPlan, LaunchesTakeNeighbours) {
     };
     EXPECT_EQ(counts(1), (std::vector<size_t>{4, 4, 1}));
     EXPECT_EQ(counts(40), (std::vector<size_t>{2, 1, 1, 4, 1}));
-    EXPECT_EQ(counts(100), std::vector<size_t>(9, 1)) << "cuBLAS multiplies one matrix at a time";
+    EXPECT_EQ(counts(100), std::vector<size_t>(9, 1)) << "converts one matrix at a time";
 }
 
 // Kernels of one order of summing: multiply_ordered_few and multiply_ordered share theirs, multiply_tiles has its own.
@@ -193,7 +193,53 @@ TEST(MatmulPlan, FewTokensOfF16WeightsShareALaunch) {
     const MatmulLaunch launch = next_launch(products, 8, wgmma, false);
     EXPECT_EQ(launch.kernel, MatmulKernel::few_wgmma);
     EXPECT_EQ(launch.count, 3u);
-    EXPECT_EQ(next_launch(products, 9, wgmma, false).count, 1u) << "cuBLAS multiplies one matrix a call";
+    EXPECT_EQ(next_launch(products, 9, wgmma, false).kernel, MatmulKernel::halves);
+    EXPECT_EQ(next_launch(products, 9, wgmma, false).count, 3u) << "cuBLAS takes those of one shape together";
+}
+
+// Matrices that a call of cuBLAS takes together have one shape and equal distances.
+TEST(MatmulPlan, EquallySpacedMatricesShareACall) {
+    std::vector<uint8_t> weights(4096);
+    std::vector<float> sums(4096);
+    FewProducts products{};
+    products.count = 3;
+    const auto place = [&](int i, int w, int y, int n_rows) {
+        products.w[i] = &weights[w];
+        products.y[i] = &sums[y];
+        products.n_rows[i] = n_rows;
+    };
+    const auto expect = [&](int first, int count, int64_t w_stride, int64_t y_stride) {
+        const GemmBatch batch = GemmBatch::of(products, first);
+        EXPECT_EQ(batch.count, count);
+        EXPECT_EQ(batch.w_stride, w_stride);
+        EXPECT_EQ(batch.y_stride, y_stride);
+    };
+    place(0, 0, 0, 8);
+    place(1, 320, 64, 8);
+    place(2, 640, 128, 8);
+    expect(0, 3, 160, 64);
+    expect(1, 2, 160, 64);
+    expect(2, 1, 0, 0);
+    place(2, 656, 128, 8);
+    expect(0, 2, 160, 64);
+    expect(1, 2, 168, 64);
+    place(2, 640, 132, 8);
+    expect(0, 2, 160, 64);
+    place(1, 320, 64, 4);
+    expect(0, 1, 0, 0);  // other rows
+    place(1, 328, 64, 8);
+    expect(0, 1, 0, 0);  // not aligned
+    place(1, 320, 66, 8);
+    expect(0, 1, 0, 0);
+    place(1, 320, 64, 8);
+    products.add[1] = true;
+    expect(0, 1, 0, 0);
+    products.add[0] = true;
+    expect(0, 2, 160, 64);
+    place(0, 480, 0, 8);
+    expect(0, 1, 0, 0);  // backwards
+    place(0, 0, 96, 8);
+    expect(0, 1, 0, 0);
 }
 
 TEST(MatmulPlan, BlocksOfRowsFollowEachOther) {

@@ -40,6 +40,7 @@ void check_cublas(cublasStatus_t status, const char* call) {
 Cublas::Cublas(Memory& memory, cudaStream_t stream) : memory_(memory), stream_(stream) {
     const CublasLibrary& library = cublas_library();
     gemm_ex_ = reinterpret_cast<GemmEx*>(library.gemm_ex);
+    gemm_batched_ = reinterpret_cast<GemmBatched*>(library.gemm_batched);
     check_cublas(reinterpret_cast<decltype(&cublasCreate)>(library.create)(&handle_), "cublasCreate");
     const cublasStatus_t status = reinterpret_cast<decltype(&cublasSetStream)>(library.set_stream)(handle_, stream);
     if (status != CUBLAS_STATUS_SUCCESS) {
@@ -73,6 +74,13 @@ void Cublas::reserve_workspace() {
 void Cublas::multiply(const Gemm& g) {
     reserve_workspace();
     const float one = 1;
+    if (g.count > 1) {
+        check_cublas(gemm_batched_(handle_, CUBLAS_OP_T, CUBLAS_OP_N, g.n_rows, g.n, g.n_cols, &one, g.w, CUDA_R_16F,
+                                   g.n_cols, g.w_stride, g.x, CUDA_R_16F, g.n_cols, 0, &g.add, g.y, CUDA_R_32F,
+                                   g.y_rows, g.y_stride, g.count, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+                     "cublasGemmStridedBatchedEx");
+        return;
+    }
     check_cublas(
         gemm_ex_(handle_, CUBLAS_OP_T, CUBLAS_OP_N, g.n_rows, g.n, g.n_cols, &one, g.w, CUDA_R_16F, g.n_cols, g.x,
                  CUDA_R_16F, g.n_cols, &g.add, g.y, CUDA_R_32F, g.y_rows, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),

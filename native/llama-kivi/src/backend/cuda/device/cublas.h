@@ -19,7 +19,8 @@ const CublasLibrary& cublas_library();
 // Throws LK_DEVICE_ERROR unless status is CUBLAS_STATUS_SUCCESS.
 void check_cublas(cublasStatus_t status, const char* call);
 
-// y[n, y_rows] = x[n, n_cols] W^T + add * y for the first n_rows elements of each row of y.
+// y[n, y_rows] = x[n, n_cols] W^T + add * y for the first n_rows elements of each row of y; for `count` matrices w and
+// y, which are w_stride and y_stride elements apart.
 struct Gemm {
     const uint16_t* w;  // [n_rows, n_cols], halves
     const uint16_t* x;  // [n, n_cols], halves
@@ -28,10 +29,13 @@ struct Gemm {
     int n_cols;
     int n;
     int y_rows;
-    float add;       // 0 or 1
-    int unused = 0;  // no padding: graphs compare descriptions byte by byte
+    float add;  // 0 or 1
+    int count = 1;
+    int64_t w_stride = 0;
+    int64_t y_stride = 0;
 };
-static_assert(kUnpadded<Gemm, void*, void*, void*, int, int, int, int, float, int>);
+// No padding: graphs compare descriptions byte by byte.
+static_assert(kUnpadded<Gemm, void*, void*, void*, int, int, int, int, float, int, int64_t, int64_t>);
 
 class Cublas {
 public:
@@ -48,17 +52,25 @@ public:
 private:
     void reserve_workspace();
 
-    // cublasGemmEx; the header overloads the name.
+    // cublasGemmEx and cublasGemmStridedBatchedEx; the header overloads the names.
     using GemmEx = cublasStatus_t(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m, int n,
                                   int k, const void* alpha, const void* a, cudaDataType type_a, int stride_a,
                                   const void* b, cudaDataType type_b, int stride_b, const void* beta, void* c,
                                   cudaDataType type_c, int stride_c, cublasComputeType_t compute,
                                   cublasGemmAlgo_t algorithm);
 
+    using GemmBatched = cublasStatus_t(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m,
+                                       int n, int k, const void* alpha, const void* a, cudaDataType type_a,
+                                       int stride_a, long long step_a, const void* b, cudaDataType type_b, int stride_b,
+                                       long long step_b, const void* beta, void* c, cudaDataType type_c, int stride_c,
+                                       long long step_c, int count, cublasComputeType_t compute,
+                                       cublasGemmAlgo_t algorithm);
+
     Memory& memory_;
     cublasHandle_t handle_ = nullptr;
     cudaStream_t stream_;
     GemmEx* gemm_ex_;
+    GemmBatched* gemm_batched_;
     Buffer<uint8_t> workspace_;  // allocated by the first matmul
 };
 

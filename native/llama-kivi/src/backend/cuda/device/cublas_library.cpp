@@ -49,7 +49,8 @@ CublasLibrary open_cublas(std::span<const std::string> names) {
                     function(library, name, "cublasDestroy_v2"),
                     function(library, name, "cublasSetStream_v2"),
                     function(library, name, "cublasSetWorkspace_v2"),
-                    function(library, name, "cublasGemmEx")};
+                    function(library, name, "cublasGemmEx"),
+                    function(library, name, "cublasGemmStridedBatchedEx")};
         }
         tried += (tried.empty() ? "" : "; ") + loader_error();
     }

@@ -16,6 +16,7 @@ struct CublasLibrary {
     void* set_stream;
     void* set_workspace;
     void* gemm_ex;
+    void* gemm_batched;
 };
 
 // File names of cuBLAS, newest first, for a driver of this CUDA version (12080: 12.8).

@@ -49,7 +49,7 @@ void MatmulQueue::run(MatmulKernel kernel, std::span<const Product> products, co
         return first.type == WeightType::F16 ? run_ordered(whole_products(few), input)
                                              : multiply_halves(kernel, products[0], input);
     case MatmulKernel::halves:
-        return multiply_halves(kernel, products[0], input);
+        return first.type == WeightType::F16 ? multiply_f16(few, input) : multiply_halves(kernel, products[0], input);
     }
     fail_weights("matmul", first.type);
 }
@@ -131,20 +131,26 @@ void MatmulQueue::run_ordered(OrderedProducts products, const MatmulInput& input
     multiply_ordered(plan, products, input.n_cols, input.halves, input.n, segment_sums_.data(), stream_);
 }
 
+void MatmulQueue::multiply_f16(const FewProducts& matrices, const MatmulInput& input) {
+    for (int i = 0; i < matrices.count;) {
+        const GemmBatch batch = GemmBatch::of(matrices, i);
+        stream_.multiply({reinterpret_cast<const uint16_t*>(matrices.w[i]), input.halves, matrices.y[i],
+                          matrices.n_rows[i], input.n_cols, input.n, matrices.n_rows[i], matrices.add[i] ? 1.0f : 0.0f,
+                          batch.count, batch.w_stride, batch.y_stride});
+        i += batch.count;
+    }
+}
+
 // Converts weights that are not F16 to halves, a part at a time, and multiplies with cuBLAS or multiply_ordered.
 void MatmulQueue::multiply_halves(MatmulKernel kernel, const Product& product, const MatmulInput& input) {
     const Tensor& w = *product.w;
     const uint8_t* data = weights_.at(w.data);
-    const bool as_is = w.type == WeightType::F16;
-    const int64_t step = as_is ? w.n_rows : std::max<int64_t>(1, static_cast<int64_t>(kDequantizedElements) / w.n_cols);
+    const int64_t step = std::max<int64_t>(1, static_cast<int64_t>(kDequantizedElements) / w.n_cols);
     for (int64_t row = 0; row < w.n_rows; row += step) {
         const int count = static_cast<int>(std::min(step, w.n_rows - row));
-        const uint16_t* halves = reinterpret_cast<const uint16_t*>(data);
-        if (!as_is) {
-            stream_.grow(half_w_, count * w.n_cols);
-            dequantize(w.type, data + row * w.row_bytes, count * w.n_cols, half_w_.data(), stream_);
-            halves = half_w_.data();
-        }
+        stream_.grow(half_w_, count * w.n_cols);
+        dequantize(w.type, data + row * w.row_bytes, count * w.n_cols, half_w_.data(), stream_);
+        const uint16_t* const halves = half_w_.data();
         float* const y = product.y + row;
         const int y_rows = static_cast<int>(w.n_rows);
         if (kernel == MatmulKernel::ordered) {

@@ -41,6 +41,7 @@ private:
                    const MatmulInput& input);
     void run_few_wgmma(OrderedProducts products, const MatmulInput& input);  // compiled only with LK_CUDA_WGMMA
     void run_ordered(OrderedProducts products, const MatmulInput& input);
+    void multiply_f16(const FewProducts& matrices, const MatmulInput& input);
     void multiply_halves(MatmulKernel kernel, const Product& product, const MatmulInput& input);
 
     const WeightMap& weights_;

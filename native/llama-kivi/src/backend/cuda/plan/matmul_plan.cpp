@@ -86,9 +86,9 @@ MatmulKernel select_matmul(WeightType type, int64_t n_cols, int n, const Process
 MatmulLaunch next_launch(std::span<const Product> products, int n, const Processors& processors, bool invariant) {
     const Tensor& first = *products[0].w;
     MatmulLaunch launch{select_matmul(first.type, first.n_cols, n, processors, invariant), 1};
-    const bool converts = launch.kernel == MatmulKernel::ordered && first.type != WeightType::F16;
-    if (launch.kernel == MatmulKernel::halves || converts) {
-        return launch;
+    const bool of_halves = launch.kernel == MatmulKernel::halves || launch.kernel == MatmulKernel::ordered;
+    if (of_halves && first.type != WeightType::F16) {
+        return launch;  // converts a part of a matrix at a time
     }
     const auto fits = [&](const Tensor& w) {
         const bool together = launch.kernel == MatmulKernel::stream && streams_together(first.type, w.type) &&
@@ -100,6 +100,27 @@ MatmulLaunch next_launch(std::span<const Product> products, int n, const Process
         ++launch.count;
     }
     return launch;
+}
+
+GemmBatch GemmBatch::of(const FewProducts& products, int first) {
+    const auto stride = [](const auto* from, const auto* to) {
+        return static_cast<int64_t>(reinterpret_cast<intptr_t>(to) - reinterpret_cast<intptr_t>(from));
+    };
+    constexpr int64_t kAlignment = 16;  // bytes, of the copies of its kernels
+    GemmBatch batch{1, 0, 0};
+    for (int i = first + 1; i < products.count; ++i) {
+        const int64_t w = stride(products.w[i - 1], products.w[i]);
+        const int64_t y = stride(products.y[i - 1], products.y[i]);
+        const bool fits = products.n_rows[i] == products.n_rows[first] && products.add[i] == products.add[first] &&
+                          w > 0 && y > 0 && w % kAlignment == 0 && y % kAlignment == 0;
+        const int64_t halves = w / static_cast<int64_t>(sizeof(uint16_t));
+        const int64_t floats = y / static_cast<int64_t>(sizeof(float));
+        if (!fits || (batch.count > 1 && (halves != batch.w_stride || floats != batch.y_stride))) {
+            break;
+        }
+        batch = {batch.count + 1, halves, floats};
+    }
+    return batch;
 }
 
 TilePlan plan_tiles(WeightType type, const FewProducts& products, int n_cols, int n, const Processors& processors) {

@@ -83,6 +83,16 @@ constexpr int product_of(const FewProducts& products, int block) {
     return which;
 }
 
+// The matrices from `first` on that one call of cuBLAS multiplies: of one shape, and as far apart as the first two. It
+// takes no others, but its thread blocks fill the multiprocessors better than those of several calls.
+struct GemmBatch {
+    int count;
+    int64_t w_stride;  // halves
+    int64_t y_stride;  // floats
+
+    static GemmBatch of(const FewProducts& products, int first);
+};
+
 // Work distribution of multiply_tiles and multiply_tiles_wgmma; see matmul/tile.cu.
 struct TilePlan {
     static constexpr int kRows = 128;
