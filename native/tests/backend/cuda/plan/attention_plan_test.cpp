@@ -267,14 +267,16 @@ TEST(AttentionPlan, FewShortSequencesHaveMoreWarps) {
     r.max_page_runs = 0;
     r.max_tokens = kRowTile * (kWholeWarps - 1);
     EXPECT_EQ(warps_of(r), kWholeWarps);
-    const auto kernel_of = [](const AttentionRequest& request) {
-        return plan_attention(request, [](const AttentionVariant&) { return 264; }).choice.rest.kernel;
+    const auto is_divided = [](const AttentionRequest& request) {
+        const AttentionLaunches launches = plan_attention(request, [](const AttentionVariant&) { return 264; });
+        return launches.choice.rest.type == LK_CACHE_F16;  // the instance without pages
     };
+    EXPECT_FALSE(is_divided(r));
     ++r.max_tokens;
-    EXPECT_EQ(kernel_of(r), AttentionKernel::rows) << "without pages, more tokens are divided over blocks";
+    EXPECT_TRUE(is_divided(r)) << "without pages, more tokens are divided over blocks";
     --r.max_tokens;
     r.n_segments = 264;
-    EXPECT_EQ(kernel_of(r), AttentionKernel::rows);
+    EXPECT_TRUE(is_divided(r));
 }
 
 // The ring's tokens and the others have tiles of their own, so that there may be one more tile than tokens need.
