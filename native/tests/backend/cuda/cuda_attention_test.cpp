@@ -133,6 +133,19 @@ TEST_F(CudaAttention, OfManyRowsOverLongSequences) {
     report();
 }
 
+// More splits than four warps merge.
+TEST_F(CudaAttention, OfFewRowsOverLongSequences) {
+    for (const lk_cache_type type : {LK_CACHE_F16, LK_CACHE_KIVI2, LK_CACHE_KIVI3, LK_CACHE_KIVI4, LK_CACHE_Q8_0}) {
+        for (const int head_size : {64, 128}) {
+            for (const int n_rows : {1, 3}) {
+                const Shape shape{.type_k = type, .type_v = type, .head_size = head_size};
+                add(shape.text(), shape, {4, 1}, 3000, n_rows, 0);
+            }
+        }
+    }
+    report();
+}
+
 // After cuts and shifts: page runs with frames. Few rows, and enough rows of wide heads for the kernel with wgmma.
 TEST_F(Cuda, AttentionOverTokensThatMoved) {
     struct Call {

@@ -155,7 +155,7 @@ TEST(AttentionPlan, PagesByTypeRowsAndHead) {
                         }
                         EXPECT_EQ(pages.type, type_k);
                         EXPECT_EQ(pages.width, head_size);
-                        EXPECT_EQ(pages.n_rows, rows == 1 ? 1 : expected == AttentionKernel::pages ? 8 : 4);
+                        EXPECT_EQ(pages.n_rows, rows == 1 ? 1 : expected == AttentionKernel::pages && rows > 4 ? 8 : 4);
                         EXPECT_EQ(pages.n_tokens, expected == AttentionKernel::block_pages ? 128 : 512);
                     }
                 }
@@ -200,8 +200,34 @@ TEST(AttentionPlan, RowsOfAQ8RingHaveAKernelOfTheirOwn) {
     r.max_rows = 2;
     EXPECT_EQ(select_attention(r).rest.kernel, AttentionKernel::ring_rows);
     EXPECT_EQ(select_attention(r).rest.n_rows, kFewRows);
+    r.n_head = 16;
+    EXPECT_EQ(select_attention(r).rest.kernel, AttentionKernel::ring_rows) << "rows have different positions";
     r.exact = false;
     EXPECT_EQ(select_attention(r).rest.kernel, AttentionKernel::flash);
+}
+
+// One row of a segment, several query heads per KV head.
+TEST(AttentionPlan, GroupedHeadsShareAQ8Ring) {
+    AttentionRequest r = request_of(LK_CACHE_KIVI2, LK_CACHE_KIVI2, 128);
+    r.exact = true;
+    for (const int group : {2, 3, 4, 5, 8, 9}) {
+        r.n_head = 8 * group;
+        for (const bool invariant : {false, true}) {
+            r.invariant = invariant;
+            const AttentionVariant rest = select_attention(r).rest;
+            if (group > 8 && !invariant) {
+                EXPECT_EQ(rest.kernel, AttentionKernel::flash) << group;
+                continue;
+            }
+            EXPECT_EQ(rest.kernel, AttentionKernel::ring_group) << group;
+            EXPECT_EQ(rest.width, 128);
+            EXPECT_EQ(rest.n_rows, 4);
+            EXPECT_EQ(attention_blocks(r, rest), 8 * ((group + 3) / 4));
+        }
+    }
+    r.n_head = 32;
+    r.v.recipe.ring = kv::RowType::f16;
+    EXPECT_EQ(select_attention(r).rest.kernel, AttentionKernel::ring_rows) << "values in f16";
 }
 
 // Sequences with at most a page per warp are read in one launch.
@@ -285,13 +311,16 @@ TEST(AttentionPlan, FixedSplitsCoverTheTilesOfBothKinds) {
     r.exact = true;
     r.invariant = true;
     r.max_page_runs = kAttentionWarps + 1;
-    for (int ring = 0; ring < 600; ++ring) {
-        const int halves = 5;  // sinks and the own token
-        r.max_tokens = ring + halves;
-        const AttentionChoice choice = select_attention(r);
-        ASSERT_EQ(choice.rest.kernel, AttentionKernel::whole);
-        const int tiles = (ring + kRowTile - 1) / kRowTile + 1;
-        EXPECT_GE(InvariantSplits::begin(split_attention(r, choice, 500, 500).rest), tiles) << ring;
+    for (const auto& [n_head, kernel] : {std::pair{8, AttentionKernel::whole}, {32, AttentionKernel::ring_group}}) {
+        r.n_head = n_head;
+        for (int ring = 0; ring < 600; ++ring) {
+            const int halves = 5;  // sinks and the own token
+            r.max_tokens = ring + halves;
+            const AttentionChoice choice = select_attention(r);
+            ASSERT_EQ(choice.rest.kernel, kernel);
+            const int tiles = (ring + kRowTile - 1) / kRowTile + 1;
+            EXPECT_GE(InvariantSplits::begin(split_attention(r, choice, 500, 500).rest), tiles) << ring;
+        }
     }
 }
 

@@ -254,7 +254,7 @@ TEST(RowPlan, SplitsDoNotDependOnTheBatch) {
         r.max_tokens = 90;
         r.max_page_runs = 9;
         const AttentionChoice choice = select_attention(r);
-        EXPECT_EQ(choice.rest.kernel, group == 1 ? AttentionKernel::whole : AttentionKernel::ring_rows);
+        EXPECT_EQ(choice.rest.kernel, group == 1 ? AttentionKernel::whole : AttentionKernel::ring_group);
         for (const int n_segments : {1, 64, 1000}) {
             r.n_segments = n_segments;
             const AttentionSplits splits = split_attention(r, choice, 500, 500);

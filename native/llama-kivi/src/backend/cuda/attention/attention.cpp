@@ -17,6 +17,8 @@ AttentionFunction attention_function(const AttentionVariant& variant, const kv::
     case AttentionKernel::ring_rows:
     case AttentionKernel::block_pages:
         return rows_function(variant);
+    case AttentionKernel::ring_group:
+        return ring_group_function(variant);
     case AttentionKernel::whole:
         return whole_function(variant, k, v);
     case AttentionKernel::pages:

@@ -56,6 +56,7 @@ AttentionFunction flash_halves_function(const AttentionVariant& variant);
 AttentionFunction flash_wgmma_function(const AttentionVariant& variant, const kv::PageFormat& k,
                                        const kv::PageFormat& v);
 AttentionFunction rows_function(const AttentionVariant& variant);
+AttentionFunction ring_group_function(const AttentionVariant& variant);
 AttentionFunction pages_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v);
 AttentionFunction pages_row_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v);
 

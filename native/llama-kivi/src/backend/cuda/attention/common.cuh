@@ -1,4 +1,4 @@
-// Shared by the attention kernels: addresses of tokens, and merging the softmax states of warps into a split's result.
+// Shared by the attention kernels: addresses of tokens, and a warp's softmax state.
 #pragma once
 
 #include <climits>
@@ -92,8 +92,9 @@ __device__ inline int find_run(const Run* runs, int n_runs, int token) {
 }
 
 // Called first and last by the kernel of the tokens outside pages. It is queued directly after the page kernel, if
-// there is one, and takes the places that its blocks leave: those of pages take longer, so they start first. A block
-// without rows returns without end_beside_pages: it is enough that one block of the kernel waits.
+// there is one, and takes the places that its blocks leave: those of pages take longer, so they start first. The first
+// block waits for the page kernel, so that the kernel ends after it; the other blocks leave their places to blocks that
+// have not started.
 __device__ inline void begin_beside_pages(const AttentionWork& a) {
     if (a.n_page_splits > 0) {
         beside_previous();
@@ -102,7 +103,8 @@ __device__ inline void begin_beside_pages(const AttentionWork& a) {
     }
 }
 __device__ inline void end_beside_pages(const AttentionWork& a) {
-    if (a.n_page_splits > 0) {
+    const bool first = (blockIdx.x | blockIdx.y | blockIdx.z) == 0;
+    if (a.n_page_splits > 0 && first) {
         after_previous();
     }
 }
@@ -219,97 +221,6 @@ struct Softmax {
         return probability;
     }
 };
-
-// Shared memory of join_warps: float [warps, rows, D + 2] and [rows, D].
-__host__ __device__ inline int join_bytes(int rows, int d, int n_warps = kJoinWarps) {
-    return (n_warps * rows * (d + 2) + rows * d) * 4;
-}
-
-// Where a warp stores its part of a row for join_parts: maximum, sum, D values.
-template <int kRows, int kD>
-__device__ float* warp_part(float* shared, int warp, int r) {
-    return shared + (warp * kRows + r) * (kD + 2);
-}
-
-// Merges the parts stored by the warps and writes the block's rows to a.partial, or to a.out if there is one split.
-// kRotated: values are rotated. mu: their centre, null if it is zero.
-template <int kRows, int kD, bool kRotated, int kWarps = kJoinWarps>
-__device__ void join_parts(const AttentionWork& a, int split, const QueryRows& rows, const uint16_t* mu,
-                           float* shared) {
-    float* const joined = shared + kWarps * kRows * (kD + 2);
-    __syncthreads();
-    const auto part = [&](int w, int r) { return warp_part<kRows, kD>(shared, w, r); };
-    const auto top_of = [&](int r) {
-        float top = part(0, r)[0];
-        for (int w = 1; w < kWarps; ++w) {
-            top = fmaxf(top, part(w, r)[0]);
-        }
-        return top;
-    };
-    // Value i of a row: the sum over its parts, each scaled by exp(its maximum - the greatest maximum).
-    const auto total_of = [&](int r, int i, float top) {
-        float x = 0;
-        for (int w = 0; w < kWarps; ++w) {
-            x += part(w, r)[0] == -INFINITY ? 0.0f : __expf(part(w, r)[0] - top) * part(w, r)[i];
-        }
-        return x;
-    };
-    for (int i = threadIdx.x; i < kRows * kD; i += blockDim.x) {
-        joined[i] = total_of(i / kD, 2 + i % kD, top_of(i / kD));
-    }
-    __syncthreads();
-    if (kRotated) {
-        hadamard_rows<kRows, kD>(joined);
-    }
-    const int d = a.head_size;  // at most kD
-    for (int i = threadIdx.x; i < rows.n * kD; i += blockDim.x) {
-        const int r = i / kD;
-        const int c = i % kD;
-        if (c >= d) {
-            continue;
-        }
-        const float top = top_of(r);
-        const float mass = total_of(r, 1, top);
-        float x = joined[i];
-        if (kRotated) {
-            const float centre = mu != nullptr ? half_bits_to_float(mu[c]) : 0.0f;
-            x = x * rsqrtf(static_cast<float>(kD)) + (mass > 0 ? mass * centre : 0.0f);
-        }
-        if (a.n_page_splits + a.n_splits == 1) {
-            a.out[rows.output(r) * d + c] = x / mass;
-            continue;
-        }
-        float* to = a.partial + (static_cast<size_t>(split) * a.n_rows * a.n_head + rows.output(r)) * (d + 2);
-        to[2 + c] = x;
-        if (c == 0) {
-            to[0] = top;
-            to[1] = mass;
-        }
-    }
-}
-
-// The same from registers. A lane has kCh consecutive channels.
-template <int kRows, int kCh, bool kRotated, int kWarps = kJoinWarps>
-__device__ void join_warps(const AttentionWork& a, int split, const Softmax<kRows, kCh>& own, const QueryRows& rows,
-                           const uint16_t* mu, float* shared) {
-    constexpr int kD = kCh * 32;
-    const int lane = threadIdx.x % 32;
-    __syncthreads();
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-        float* to = warp_part<kRows, kD>(shared, threadIdx.x / 32, r);
-        const float total = warp_sum(own.sum[r]);
-        if (lane == 0) {
-            to[0] = own.largest[r];
-            to[1] = total;
-        }
-#pragma unroll
-        for (int c = 0; c < kCh; ++c) {
-            to[2 + lane * kCh + c] = own.out[r][c];
-        }
-    }
-    join_parts<kRows, kD, kRotated, kWarps>(a, split, rows, mu, shared);
-}
 
 }  // namespace
 

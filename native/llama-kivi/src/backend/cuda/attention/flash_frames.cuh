@@ -46,7 +46,7 @@ struct Sizes {
     static constexpr int kBounds = kCorrections + (S::kHalves ? 0 : S::kWarps * 16 * S::kM * 8 * 4);  // RowBound [rows]
     static constexpr int kShared = (kBounds + S::kRows * static_cast<int>(sizeof(RowBound)) + 7) / 8 * 8;  // BlockPlan
     static constexpr int kWork = kShared + static_cast<int>(sizeof(BlockPlan));
-    static constexpr int kJoin = S::kSplit ? (S::kWarps * 16 * (S::kD + 2) + 16 * S::kD) * 4 : 0;
+    static constexpr int kJoin = S::kSplit ? S::kWarps * 16 * (S::kD + 2) * 4 : 0;
     static constexpr int kBytes = kWork > kJoin ? kWork : kJoin;
 };
 

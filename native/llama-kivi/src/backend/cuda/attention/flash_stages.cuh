@@ -3,6 +3,7 @@
 #pragma once
 
 #include "backend/cuda/attention/flash_correction.cuh"
+#include "backend/cuda/attention/join_parts.cuh"
 
 namespace lk::cuda {
 

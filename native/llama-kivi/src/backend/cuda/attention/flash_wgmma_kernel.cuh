@@ -191,6 +191,7 @@ __global__ void __launch_bounds__(S::kThreads, 1) attention_flash_wgmma_kernel(c
     const int n_blocks = (seg.n_rows * (a.n_head / a.n_head_kv) + S::kRows - 1) / S::kRows;
     const int last_first = n_blocks - 1 - static_cast<int>(blockIdx.x) / a.n_head_kv;  // schedule the longest first
     if (last_first < 0) {
+        end_beside_pages(a);
         return;
     }
     const QueryRows rows(a, seg, S::kRows, last_first);

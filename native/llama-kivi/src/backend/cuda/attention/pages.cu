@@ -11,6 +11,9 @@
 //   values  a word holds 16 tokens of a channel (8 with 4 bits). Of 32 channels a lane reads 4 g to 4 g + 3 in token
 //           blocks j and 4 + j, and ends with these channels for rows 2 j and 2 j + 1. 3-bit codes are joined from two
 //           planes.
+// With at most four query rows, a block has four, and each is in two columns: column r with the first 64 tokens of a
+// page, column 4 + r with the others. One multiplication by the scales serves both halves of a page, and all lanes have
+// scores of their own.
 // Keys and values of a page are in shared memory while in use; each is prefetched for the next page as soon as its
 // buffer is free.
 #include "backend/cuda/attention/page_codes.cuh"
@@ -24,11 +27,11 @@ namespace lk::cuda {
 namespace {
 
 // kBlocks: thread blocks per multiprocessor.
-template <int kD, int kBits, bool kPaper, int kValueBits, int kBlocks>
+template <int kD, int kBits, bool kPaper, int kValueBits, int kRows, int kBlocks>
 __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kernel(const AttentionWork a) {
     after_previous();
     extern __shared__ __align__(16) char shared[];
-    using Warp = PageWarp<kD, kBits, kPaper, kValueBits>;
+    using Warp = PageWarp<kD, kBits, kPaper, kValueBits, kRows>;
 
     const SegmentWork& seg = a.segments[blockIdx.z];
     const kv::PageFormat& fk = a.k.format;
@@ -64,17 +67,26 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kern
     typename Warp::Queries q;
     float factor[2];
     const auto* refined = reinterpret_cast<const uint16_t*>(k_table + 4);
-    char* const queries = shared + (Warp::kQueriesShared ? kJoinWarps * warp_bytes : kD);
-    own.load_queries(a, rows, k_table, refined, shared, queries, q, factor);
+    // Queries in registers pass through the memory of pages.
+    char* const queries = shared + (Warp::kQueriesShared ? kJoinWarps * warp_bytes : 0);
+    const auto fetch_first = [&] {
+        if (begin + warp < end) {
+            own.fetch_keys(k_runs[begin + warp].block + k_offset);
+            copy_commit();
+            own.fetch_values(v_runs[begin + warp].block + v_offset);
+            copy_commit();
+        }
+    };
+    if (Warp::kQueriesShared) {
+        fetch_first();
+    }
+    own.load_queries(a, rows, k_table, refined, shared + kAt.prob, queries, q, factor);
+    if (!Warp::kQueriesShared) {
+        fetch_first();
+    }
     const typename Warp::OwnRefined own_refined = own.own_refined(refined);
     PageOutput<kD> output;
 
-    if (begin + warp < end) {
-        own.fetch_keys(k_runs[begin + warp].block + k_offset);
-        copy_commit();
-        own.fetch_values(v_runs[begin + warp].block + v_offset);
-        copy_commit();
-    }
     for (int p = begin + warp; p < end; p += kJoinWarps) {
         const bool more = p + kJoinWarps < end;
         // Runs are read before the scores are computed and used after that. threadIdx.y is 0, but the compiler takes it
@@ -119,19 +131,23 @@ constexpr bool fits(lk_cache_type type, int n) {
                                         kv::make_page_format(type, kv::Side::values, 128, recipe));
     return n * (bytes + 1024) <= 228 * 1024;  // CUDA takes 1 KB of each block
 }
-static_assert(fits<PageWarp<128, 2, false, 2>>(LK_CACHE_KIVI2, 4));
-static_assert(fits<PageWarp<128, 2, false, 3>>(LK_CACHE_KIVI3, 3));
-static_assert(fits<PageWarp<128, 4, false, 4>>(LK_CACHE_KIVI4, 3));
+template <int kRows>
+constexpr bool all_fit() {
+    return fits<PageWarp<128, 2, false, 2, kRows>>(LK_CACHE_KIVI2, 4) &&
+           fits<PageWarp<128, 2, false, 3, kRows>>(LK_CACHE_KIVI3, 3) &&
+           fits<PageWarp<128, 4, false, 4, kRows>>(LK_CACHE_KIVI4, 3);
+}
+static_assert(all_fit<kPagesRows>() && all_fit<kPairedRows>());
 
-template <int kD, int kBits, bool kPaper, int kValueBits, int kBlocks>
+template <int kD, int kBits, bool kPaper, int kValueBits, int kRows, int kBlocks>
 AttentionFunction function(const kv::PageFormat& k, const kv::PageFormat& v) {
     const int joined = join_bytes(kRows, kD);
-    const int pages = block_bytes<PageWarp<kD, kBits, kPaper, kValueBits>>(k, v);
-    return {reinterpret_cast<const void*>(attention_pages_kernel<kD, kBits, kPaper, kValueBits, kBlocks>),
+    const int pages = block_bytes<PageWarp<kD, kBits, kPaper, kValueBits, kRows>>(k, v);
+    return {reinterpret_cast<const void*>(attention_pages_kernel<kD, kBits, kPaper, kValueBits, kRows, kBlocks>),
             joined > pages ? joined : pages};
 }
 
-template <class Codes>
+template <class Codes, int kRows>
 AttentionFunction function_of_width(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v) {
     constexpr int kBits = Codes::kBits;
     constexpr bool kPaper = Codes::kPaper;
@@ -141,9 +157,9 @@ AttentionFunction function_of_width(const AttentionVariant& variant, const kv::P
     constexpr int kNarrowBlocks = kPaper ? 3 : 4;
     switch (variant.width) {
     case 64:
-        return function<64, kBits, kPaper, kValueBits, kNarrowBlocks>(k, v);
+        return function<64, kBits, kPaper, kValueBits, kRows, kNarrowBlocks>(k, v);
     case 128:
-        return function<128, kBits, kPaper, kValueBits, kBlocks>(k, v);
+        return function<128, kBits, kPaper, kValueBits, kRows, kBlocks>(k, v);
     }
     fail_variant(variant);
 }
@@ -151,7 +167,11 @@ AttentionFunction function_of_width(const AttentionVariant& variant, const kv::P
 }  // namespace
 
 AttentionFunction pages_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v) {
-    return select_page_codes(variant, [&](auto codes) { return function_of_width<decltype(codes)>(variant, k, v); });
+    return select_page_codes(variant, [&](auto codes) {
+        using Codes = decltype(codes);
+        return variant.n_rows == kPagesRows ? function_of_width<Codes, kPagesRows>(variant, k, v)
+                                            : function_of_width<Codes, kPairedRows>(variant, k, v);
+    });
 }
 
 }  // namespace lk::cuda

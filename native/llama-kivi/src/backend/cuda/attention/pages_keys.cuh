@@ -7,8 +7,8 @@ namespace lk::cuda {
 
 namespace {
 
-template <int kD, int kBits, bool kPaper, int kValueBits>
-__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::load_queries(
+template <int kD, int kBits, bool kPaper, int kValueBits, int kRows>
+__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits, kRows>::load_queries(
     const AttentionWork& a, const QueryRows& rows, const uint8_t* k_table, const uint16_t* refined, char* shared,
     char* queries, Queries& q, float (&factor)[2]) const {
     // Maximum |q|.
@@ -22,7 +22,8 @@ __device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::load_qu
         wide[refined[threadIdx.x]] = 4;
     }
     __syncthreads();
-    const float* const row = a.q + rows.output(min(g, rows.n - 1)) * kD;
+    const int own_row = g % kRows;
+    const float* const row = a.q + rows.output(min(own_row, rows.n - 1)) * kD;
     const auto value = [&](int step, int i) {
         const int code_row = 16 * step + 4 * j + i;
         return code_row < kD              ? row[code_row] * wide[code_row]
@@ -39,7 +40,7 @@ __device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::load_qu
     }
     top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, 1));
     top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, 2));
-    const float lift = g < rows.n ? finite_quotient(kTop, top) : 0.0f;
+    const float lift = own_row < rows.n ? finite_quotient(kTop, top) : 0.0f;
     uint4* const to = reinterpret_cast<uint4*>(queries) + lane;
 #pragma unroll
     for (int step = 0; step < kSteps; step += 2) {
@@ -64,44 +65,49 @@ __device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::load_qu
     }
 }
 
-template <int kD, int kBits, bool kPaper, int kValueBits>
-__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::multiply_keys(const Queries& q,
-                                                                                       const OwnRefined& refined,
-                                                                                       const float (&factor)[2],
-                                                                                       Scores& score) const {
+template <int kD, int kBits, bool kPaper, int kValueBits, int kRows>
+__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits, kRows>::multiply_keys(const Queries& q,
+                                                                                              const OwnRefined& refined,
+                                                                                              const float (&factor)[2],
+                                                                                              Scores& score) const {
     if (fk.group >= 64) {
         gather_refined<2>(refined);
 #pragma unroll
-        for (int tile = 0; tile < kTiles; tile += 2) {
+        for (int tile = 0; tile < kOwnTiles; tile += 2) {
             multiply_tiles<2>(q, tile, factor, score);
         }
     } else {
         gather_refined<4>(refined);
 #pragma unroll
-        for (int tile = 0; tile < kTiles; ++tile) {
+        for (int tile = 0; tile < kOwnTiles; ++tile) {
             multiply_tiles<1>(q, tile, factor, score);
         }
     }
 }
 
-template <int kD, int kBits, bool kPaper, int kValueBits>
+template <int kD, int kBits, bool kPaper, int kValueBits, int kRows>
 template <int kAtOnce>
-__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::multiply_tiles(const Queries& q, int first,
-                                                                                        const float (&factor)[2],
-                                                                                        Scores& score) const {
+__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits, kRows>::multiply_tiles(const Queries& q,
+                                                                                               int first,
+                                                                                               const float (&factor)[2],
+                                                                                               Scores& score) const {
     const unsigned* const codes = reinterpret_cast<const unsigned*>(own) + (first * kQuads + j) * kQuadWords + token;
-    const int token_group = first * fk.scale_groups / kTiles;
+    constexpr int kSides = kTiles / kOwnTiles;
+    const int token_group = (first + g / kRows * kOwnTiles) * fk.scale_groups / kTiles;
     float bias[4] = {};
-    float dot[kAtOnce][2][4] = {};
+    float dot[kSides][kAtOnce][2][4] = {};
     const auto multiply_step = [&](unsigned q0, unsigned q1, int step, bool fine) {
         unsigned weights[2] = {q0, q1};
         fold_key_scales(step, fine, token_group, weights, bias);
 #pragma unroll
-        for (int tile = 0; tile < kAtOnce; ++tile) {
-            const unsigned* const word = codes + (tile * kQuads + step * 4) * kQuadWords;
-            const unsigned w0 = word[0];
-            const unsigned w1 = kBits == 2 ? w0 : word[8];
-            multiply_bytes(dot[tile], w0, w1, weights);
+        for (int side = 0; side < kSides; ++side) {
+#pragma unroll
+            for (int tile = 0; tile < kAtOnce; ++tile) {
+                const unsigned* const word = codes + ((side * kOwnTiles + tile) * kQuads + step * 4) * kQuadWords;
+                const unsigned w0 = word[0];
+                const unsigned w1 = kBits == 2 ? w0 : word[8];
+                multiply_bytes(dot[side][tile], w0, w1, weights);
+            }
         }
     };
     const auto multiply_pair = [&](int step, bool fine) {
@@ -121,6 +127,12 @@ __device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::multipl
 #pragma unroll
     for (int step = kBaseSteps; step < kSteps; step += 2) {
         multiply_pair(step, true);
+    }
+    if (kPaired) {
+        // Rows g of the product have the scales of lanes g; columns 2 j, of the first or the last 64 tokens.
+        const int from = (lane & 15) | (lane & 2) << 3;
+        bias[0] = __shfl_sync(kAllLanes, bias[0], from);
+        bias[1] = __shfl_sync(kAllLanes, bias[1], from);
     }
     // Zero points count quarter steps.
     float more[2] = {bias[0] * (kPaper ? 1.0f : 0.25f), bias[1] * (kPaper ? 1.0f : 0.25f)};
@@ -142,7 +154,10 @@ __device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::multipl
             const float unit = power2(24 - place);
 #pragma unroll
             for (int e = 0; e < 2; ++e) {
-                const auto product = [&](int i) { return dot[tile][i / 2][i % 2 * 2 + e]; };
+                const auto product = [&](int i) {
+                    const float x = dot[0][tile][i / 2][i % 2 * 2 + e];
+                    return kPaired && j >= 2 ? dot[kSides - 1][tile][i / 2][i % 2 * 2 + e] : x;
+                };
                 const float own_product = below < 0 ? product(t) : product(t) - product(below);
                 score[first + tile][t][e] = own_product * unit + more[e];
             }
@@ -150,10 +165,9 @@ __device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::multipl
     }
 }
 
-template <int kD, int kBits, bool kPaper, int kValueBits>
-__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::multiply_bytes(float (&dot)[2][4], unsigned w0,
-                                                                                        unsigned w1,
-                                                                                        const unsigned (&weights)[2]) {
+template <int kD, int kBits, bool kPaper, int kValueBits, int kRows>
+__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits, kRows>::multiply_bytes(
+    float (&dot)[2][4], unsigned w0, unsigned w1, const unsigned (&weights)[2]) {
     // Bytes 0 and 2 of a word, and 1 and 3, as halves.
     constexpr unsigned kEven = 0x4240;
     constexpr unsigned kOdd = 0x4341;
@@ -171,9 +185,9 @@ __device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::multipl
     }
 }
 
-template <int kD, int kBits, bool kPaper, int kValueBits>
+template <int kD, int kBits, bool kPaper, int kValueBits, int kRows>
 template <int kGroups>
-__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::gather_refined(
+__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits, kRows>::gather_refined(
     const OwnRefined& refined) const {
     if (!kRotated) {
         return;
@@ -210,11 +224,9 @@ __device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::gather_
 constexpr unsigned kMinusOne = 0xbc00bc00u;
 constexpr unsigned kFifteen = 0x4b804b80u;
 
-template <int kD, int kBits, bool kPaper, int kValueBits>
-__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::fold_key_scales(int step, bool fine,
-                                                                                         int token_group,
-                                                                                         unsigned (&weights)[2],
-                                                                                         float (&bias)[4]) const {
+template <int kD, int kBits, bool kPaper, int kValueBits, int kRows>
+__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits, kRows>::fold_key_scales(
+    int step, bool fine, int token_group, unsigned (&weights)[2], float (&bias)[4]) const {
     if (kPaper) {
         const uint4 pairs =
             *reinterpret_cast<const uint4*>(own + kAt.key_scales + (token_group * kD + 16 * step + 4 * j) * 4);

@@ -8,7 +8,6 @@ namespace lk::cuda {
 
 namespace {
 
-constexpr int kRows = kPagesRows;
 constexpr int kTiles = 4;  // tiles of 32 tokens per page
 
 struct Kind {
@@ -16,6 +15,7 @@ struct Kind {
     int bits;        // of a code of keys
     bool paper;      // scale and minimum are halves
     int value_bits;  // of a code of values: `bits`, or 3 (kivi3)
+    int rows;        // query rows per thread block: kPagesRows or kPairedRows
 
     __host__ __device__ constexpr bool rotated() const {
         return bits == 2 && !paper;
@@ -34,11 +34,17 @@ struct Kind {
         return kv::kPageTokens * (head_size + refined_rows()) * bits / 8;
     }
     __host__ __device__ constexpr int value_code_bytes() const { return kv::kPageTokens * head_size * value_bits / 8; }
-    // Tokens whose probabilities are in shared memory at a time. A page of 4-bit codes leaves no room for more in a
-    // third of a multiprocessor's shared memory.
-    __host__ __device__ constexpr int prob_tokens() const { return bits == 4 ? 64 : kv::kPageTokens; }
-    // Halves per row of probabilities, padded so that rows are in different banks.
-    __host__ __device__ constexpr int prob_row() const { return prob_tokens() + 8; }
+    // Whether the multiplications' columns of a page's first 64 tokens are beside those of the others; see pages.cu.
+    __host__ __device__ constexpr bool paired() const { return rows == kPairedRows; }
+    // Tokens whose probabilities are in shared memory at a time. A page of 4-bit codes leaves no room for more than 512
+    // probabilities in a third of a multiprocessor's shared memory.
+    __host__ __device__ constexpr int prob_tokens() const { return bits == 4 && !paired() ? 64 : kv::kPageTokens; }
+    // Words of two probabilities: distances of 64 tokens, if they are stored at once, and of rows. Padded so that what
+    // lanes store together is in different banks.
+    __host__ __device__ constexpr int prob_half() const { return !paired() ? 32 : bits == 2 ? 48 : 36; }
+    __host__ __device__ constexpr int prob_row() const {
+        return !paired() ? prob_tokens() / 2 + 4 : bits == 2 ? 100 : 72;
+    }
     // Probabilities are multiplied by 2^lift, so that their products with scales are normal halves and no product with
     // a zero point or minimum overflows.
     __host__ __device__ constexpr int lift() const { return paper ? 0 : rotated() ? 10 : 6; }
@@ -47,14 +53,14 @@ struct Kind {
 // Byte offsets in a warp's shared memory. Only the sizes of the scales depend on the recipe; they come last.
 struct Layout {
     int value_codes;  // after the code rows of all steps: blocks of 16 tokens, padded to value_stride()
-    int prob;         // half [rows, prob_row()]
+    int prob;         // half [rows, 2 * prob_row()]
     int refined;      // uint8 [4 groups, refined rows]: scales of the refined channels, then their zero points
     int key_scales;   // with zero points; the scales of values follow
 
     __host__ __device__ constexpr explicit Layout(Kind kind)
         : value_codes(kind.step_code_bytes()),
           prob(value_codes + 8 * kind.value_stride() * 4),
-          refined(prob + kRows * kind.prob_row() * 2),
+          refined(prob + kind.rows * kind.prob_row() * 4),
           key_scales(refined + 2 * kTiles * kind.refined_rows()) {}
 
     __host__ __device__ constexpr int value_scales(const kv::PageFormat& k) const {

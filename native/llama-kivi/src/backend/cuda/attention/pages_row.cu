@@ -2,6 +2,7 @@
 // bandwidth than the tensor cores of pages.cu.
 // Each warp processes its own pages; warps synchronize only at the end.
 // Full-precision rows (sinks, ring, staged rows) are another split, computed by rows.cu; join.cu merges the splits.
+#include "backend/cuda/attention/join_parts.cuh"
 #include "backend/cuda/attention/page_codes.cuh"
 #include "backend/cuda/attention/pages_row.cuh"
 #include "backend/cuda/device/queue.h"

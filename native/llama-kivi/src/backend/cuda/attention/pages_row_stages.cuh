@@ -2,7 +2,7 @@
 // them work on the same page.
 #pragma once
 
-#include "backend/cuda/attention/common.cuh"
+#include "backend/cuda/attention/join_parts.cuh"
 
 namespace lk::cuda {
 

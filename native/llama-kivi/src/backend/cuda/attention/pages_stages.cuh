@@ -2,6 +2,7 @@
 // lanes. They share one struct because all of them work on the same page in shared memory.
 #pragma once
 
+#include "backend/cuda/attention/join_parts.cuh"
 #include "backend/cuda/attention/pages_layout.cuh"
 #include "backend/cuda/device/copy_async.cuh"
 #include "backend/cuda/device/mma.cuh"
@@ -30,9 +31,9 @@ struct PageOutput {
 };
 
 // A warp and its page in shared memory.
-template <int kD, int kBits, bool kPaper, int kValueBits>
+template <int kD, int kBits, bool kPaper, int kValueBits, int kRows>
 struct PageWarp {
-    static constexpr Kind kKind{kD, kBits, kPaper, kValueBits};
+    static constexpr Kind kKind{kD, kBits, kPaper, kValueBits, kRows};
     static constexpr Layout kAt{kKind};
     static constexpr bool kRotated = kKind.rotated();
     static constexpr int kLift = kKind.lift();
@@ -54,6 +55,10 @@ struct PageWarp {
     static constexpr int kQueryBytes = kPairs * 32 * sizeof(uint4);  // of load_queries
     static constexpr int kProbTokens = kKind.prob_tokens();
     static constexpr int kProbRow = kKind.prob_row();
+    static constexpr int kProbHalf = kKind.prob_half();
+    static constexpr bool kPaired = kKind.paired();
+    static_assert(kRows == kPagesRows || kRows == kPairedRows);
+    static constexpr int kOwnTiles = kPaired ? kTiles / 2 : kTiles;  // of a lane's scores
     struct Queries {
         // From [step / 2, lane]: row g, code rows of quads 4 step + j, channels 0 and 2, then 1 and 3, of two steps.
         const uint4* shared;
@@ -61,7 +66,9 @@ struct PageWarp {
 
         __device__ __forceinline__ uint4 pair(int i) const { return kQueriesShared ? shared[i * 32] : own[i]; }
     };
-    using Scores = float[kTiles][4][2];  // of tokens 8 (4 tile + t) + token, rows 2 j and 2 j + 1
+    // Of tokens 8 (4 tile + t) + token, rows 2 j and 2 j + 1. If kPaired: of lanes 2 and 3 of j, of tokens 64 later and
+    // the rows of lanes 0 and 1.
+    using Scores = float[kOwnTiles][4][2];
 
     const kv::PageFormat& fk;
     const kv::PageFormat& fv;
@@ -73,7 +80,8 @@ struct PageWarp {
     int token;  // of row g of a step, in 8: the bits of g with the lowest two exchanged. Probabilities of tokens 4 p
                 // and 4 p + 2, 4 p + 1 and 4 p + 3 are then side by side, in the order of codes in a word of values.
 
-    // Stage "load queries". queries: kQueryBytes of shared memory after the pages; without kQueriesShared, anywhere.
+    // Stage "load queries". shared: kD bytes that no page is copied to. queries: kQueryBytes of shared memory after the
+    // pages; without kQueriesShared, anywhere else.
     // factor: converts products with queries of rows 2 j and 2 j + 1 to base-2 scores.
     __device__ __forceinline__ void load_queries(const AttentionWork& a, const QueryRows& rows, const uint8_t* k_table,
                                                  const uint16_t* refined, char* shared, char* queries, Queries& q,
@@ -128,7 +136,9 @@ struct PageWarp {
                                                 const AttentionWork& a, Scores& score) const {
         if (run.count < kv::kPageTokens || run.start < n_sinks || a.window > 0) {
             // The first token that each row sees. Computed here, of a volatile value, to occupy no registers elsewhere.
-            const int first_row = lane_index() % 4 * 2;
+            const int column = lane_index() % 4 * 2;
+            const int first_row = column % kRows;
+            const int first_token = (column < kRows ? 0 : 64) + token;
             int first[2] = {0, 0};
             if (a.window > 0) {
 #pragma unroll
@@ -137,8 +147,8 @@ struct PageWarp {
                 }
             }
 #pragma unroll
-            for (int t = 0; t < 4 * kTiles; ++t) {
-                const int in_run = 8 * t + token - run.first;
+            for (int t = 0; t < 4 * kOwnTiles; ++t) {
+                const int in_run = 8 * t + first_token - run.first;
                 const int position = run.start + in_run;
                 const bool there = in_run >= 0 && in_run < run.count && position >= n_sinks;
 #pragma unroll
@@ -157,10 +167,14 @@ struct PageWarp {
         for (int e = 0; e < 2; ++e) {
             float top = -INFINITY;
 #pragma unroll
-            for (int t = 0; t < 4 * kTiles; ++t) {
+            for (int t = 0; t < 4 * kOwnTiles; ++t) {
                 top = fmaxf(top, score[t / 4][t % 4][e]);
             }
-            const float now = fmaxf(o.largest[e], max_of_column(top) * factor[e]);
+            top = max_of_column(top);
+            if (kPaired) {
+                top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, 2));
+            }
+            const float now = fmaxf(o.largest[e], top * factor[e]);
             const float base = now == -INFINITY ? 0.0f : now;
             if (__any_sync(kAllLanes, now > o.largest[e])) {
                 const float correction = exp2_fast(o.largest[e] - base);  // 0 if there was nothing before
@@ -180,7 +194,7 @@ struct PageWarp {
             const float lift1 = lift0 - 4;
             float total[2] = {0, 0};
 #pragma unroll
-            for (int t = 0; t < 4 * kTiles; ++t) {
+            for (int t = 0; t < 4 * kOwnTiles; ++t) {
                 const float x = exp2_fast(score[t / 4][t % 4][e] * factor[e] + (t % 2 == 0 ? lift0 : lift1));
                 score[t / 4][t % 4][e] = x;
                 total[t % 2] += x;
@@ -204,8 +218,14 @@ struct PageWarp {
         const float back = v_factor * power2(24 - kLift);
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
+            float total = sum_of_column(o.sum[e]);
+            if (kPaired) {
+                total += __shfl_xor_sync(kAllLanes, total, 2);
+                if (j >= 2) {
+                    continue;  // the same rows as lanes 0 and 1
+                }
+            }
             float* to = warp_part<kRows, kD>(sums, warp, 2 * j + e);
-            const float total = sum_of_column(o.sum[e]);
             if (g == 0) {
                 to[0] = o.largest[e] * 0.69314718f;
                 to[1] = total;
@@ -213,8 +233,8 @@ struct PageWarp {
             const float less = kRotated ? 0.5f * o.shift[e] : 0.0f;  // level = code - kTwiceMiddle / 2
 #pragma unroll
             for (int i = 0; i < kD / 16; ++i) {
-                to[2 + value_channel(i)] = (o.out[i][e] - less) * back;
-                to[2 + value_channel(i) + 1] = (o.out[i][2 + e] - less) * back;
+                *reinterpret_cast<float2*>(to + 2 + value_channel(i)) =
+                    make_float2((o.out[i][e] - less) * back, (o.out[i][2 + e] - less) * back);
             }
         }
         join_parts<kRows, kD, kRotated>(a, blockIdx.y, rows, reinterpret_cast<const uint16_t*>(v_table + 4), sums);
@@ -223,9 +243,10 @@ struct PageWarp {
 private:
     // Stores probabilities of the kProbTokens tokens from 64 h on.
     __device__ __forceinline__ void store_probabilities(const Scores& score, int h) const {
-        unsigned* const prob = reinterpret_cast<unsigned*>(own + kAt.prob) + g * (kProbRow / 2) + j;
+        unsigned* const prob =
+            reinterpret_cast<unsigned*>(own + kAt.prob) + g % kRows * kProbRow + g / kRows * kProbHalf + j;
 #pragma unroll
-        for (int i = 0; i < kProbTokens / 8; ++i) {
+        for (int i = 0; i < (kPaired ? 4 * kOwnTiles : kProbTokens / 8); ++i) {
             const float(&x)[2] = score[2 * h + i / 4][i % 4];
             prob[4 * i] = transpose(pack(x[0], x[1]));
         }

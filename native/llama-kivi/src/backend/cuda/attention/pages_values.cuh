@@ -43,9 +43,9 @@ __device__ __forceinline__ void bytes_of_group(const char* tokens, int n_groups,
     }
 }
 
-template <int kD, int kBits, bool kPaper, int kValueBits>
-__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::add_values(const Scores& score,
-                                                                                    PageOutput<kD>& o) const {
+template <int kD, int kBits, bool kPaper, int kValueBits, int kRows>
+__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits, kRows>::add_values(const Scores& score,
+                                                                                           PageOutput<kD>& o) const {
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
         if (kProbTokens < kv::kPageTokens) {
@@ -78,10 +78,9 @@ __device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::add_val
     }
 }
 
-template <int kD, int kBits, bool kPaper, int kValueBits>
-__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::multiply_values(int unit, int h,
-                                                                                         const Weights& b,
-                                                                                         PageOutput<kD>& o) const {
+template <int kD, int kBits, bool kPaper, int kValueBits, int kRows>
+__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits, kRows>::multiply_values(
+    int unit, int h, const Weights& b, PageOutput<kD>& o) const {
     // The lane's channels of a unit of 32 are 4 g to 4 g + 3, half of block g / 2.
     const unsigned* const block =
         reinterpret_cast<const unsigned*>(own + kAt.value_codes) + j * kValueStride + g / 2 * (4 * kValueBits);
@@ -121,13 +120,13 @@ __device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::multipl
     }
 }
 
-template <int kD, int kBits, bool kPaper, int kValueBits>
-__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::fold_value_scales(int h, int channel_group,
-                                                                                           Weights& b, float (&zero)[4],
-                                                                                           float (&shift)[4]) const {
+template <int kD, int kBits, bool kPaper, int kValueBits, int kRows>
+__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits, kRows>::fold_value_scales(
+    int h, int channel_group, Weights& b, float (&zero)[4], float (&shift)[4]) const {
     const unsigned* const prob = reinterpret_cast<const unsigned*>(own + kAt.prob);
     const int first_token = 64 * h + 16 * j;
-    const uint4* const row = reinterpret_cast<const uint4*>(prob + g * (kProbRow / 2) + first_token % kProbTokens / 2);
+    const int first_word = h * 64 % kProbTokens / 64 * kProbHalf + 8 * j;
+    const uint4* const row = reinterpret_cast<const uint4*>(prob + g % kRows * kProbRow + first_word);
     const uint4 first = row[0];
     const uint4 second = row[1];
     const unsigned p[8] = {first.x, first.y, first.z, first.w, second.x, second.y, second.z, second.w};

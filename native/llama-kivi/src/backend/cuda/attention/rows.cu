@@ -1,6 +1,7 @@
 // Attention of few query rows over tokens stored row by row. Either full precision: pages of f16, or sinks, ring (f16
 // or q8_0) and staged rows beside pages of codes. Or pages of q8_0 or q4_0, with queries and values in their rotated
 // frame. Each warp processes 32 tokens at a time; warps synchronize only at the end.
+#include "backend/cuda/attention/join_parts.cuh"
 #include "backend/cuda/attention/row_tile.cuh"
 #include "backend/cuda/device/queue.h"
 
@@ -53,6 +54,9 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_rows_kernel(const A
     const SegmentWork& seg = a.segments[blockIdx.z];
     const QueryRows rows(a, seg, kRows);
     if (rows.n <= 0) {
+        if constexpr (kExact) {
+            end_beside_pages(a);
+        }
         return;
     }
     const int n_splits = kExact ? a.n_splits : a.n_page_splits;

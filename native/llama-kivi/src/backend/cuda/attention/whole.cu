@@ -8,6 +8,7 @@
 //   pages       pages_row.cuh
 //   q8_0 rings  ring_blocks.cuh, copied to shared memory a tile ahead
 //   halves      row_tile.cuh: f16 rings, sinks, staged rows
+#include "backend/cuda/attention/join_parts.cuh"
 #include "backend/cuda/attention/page_codes.cuh"
 #include "backend/cuda/attention/pages_row.cuh"
 #include "backend/cuda/attention/ring_blocks.cuh"
@@ -26,26 +27,7 @@ struct NoPages {};
 template <int kCh>
 __device__ __forceinline__ void unrotate(const uint16_t* centre, int lane, Softmax<1, kCh>& sum) {
     float(&x)[kCh] = sum.out[0];
-#pragma unroll
-    for (int half = 1; half < kCh; half *= 2) {
-#pragma unroll
-        for (int c = 0; c < kCh; ++c) {
-            if ((c & half) == 0) {
-                const float u = x[c];
-                const float v = x[c + half];
-                x[c] = u + v;
-                x[c + half] = u - v;
-            }
-        }
-    }
-#pragma unroll
-    for (int other = 1; other < 32; other *= 2) {
-        const float sign = (lane & other) != 0 ? -1.0f : 1.0f;
-#pragma unroll
-        for (int c = 0; c < kCh; ++c) {
-            x[c] = fmaf(sign, x[c], __shfl_xor_sync(kAllLanes, x[c], other));
-        }
-    }
+    hadamard_row<kCh>(lane, x);
     const float mass = warp_sum(sum.sum[0]);
 #pragma unroll
     for (int c = 0; c < kCh; ++c) {
@@ -128,6 +110,7 @@ __global__ void __launch_bounds__(kWarps * 32, kBlocks) attention_whole_kernel(c
     const SegmentWork& seg = a.segments[blockIdx.z];
     const QueryRows rows(a, seg, 1);
     if (rows.n <= 0) {
+        end_beside_pages(a);
         return;
     }
     const int warp = warp_index();

@@ -67,8 +67,9 @@ bool is_for_wgmma(const AttentionRequest& r) {
 int splits_of(const AttentionRequest& r, const AttentionVariant& variant, int n_tokens, int n_slots) {
     const auto pieces = [&](int n) { return (n + variant.n_tokens - 1) / variant.n_tokens; };
     if (r.invariant && variant.kernel != AttentionKernel::flash) {
-        // A ring and the other tokens have tiles of their own in `whole`.
-        const int rounding = variant.kernel == AttentionKernel::whole ? kRowTile : 0;
+        // A ring and the other tokens have tiles of their own in `whole` and `ring_group`.
+        const bool apart = variant.kernel == AttentionKernel::whole || variant.kernel == AttentionKernel::ring_group;
+        const int rounding = apart ? kRowTile : 0;
         return std::max(1, InvariantSplits::count(pieces(n_tokens + rounding) * kAttentionWarps));
     }
     constexpr double kOverhead = 1.5;  // per thread block, in steps
@@ -90,8 +91,11 @@ AttentionVariant select_pages(const kv::PageFormat& k, const kv::PageFormat& v, 
         return {};
     }
     constexpr int kTokens = kv::kPageTokens * kAttentionWarps;  // each warp reads one page
-    return query_rows == 1 ? AttentionVariant{AttentionKernel::pages_row, k.type, k.head_size, 1, kTokens}
-                           : AttentionVariant{AttentionKernel::pages, k.type, k.head_size, kPagesRows, kTokens};
+    if (query_rows == 1) {
+        return {AttentionKernel::pages_row, k.type, k.head_size, 1, kTokens};
+    }
+    const int n_rows = query_rows <= kPairedRows ? kPairedRows : kPagesRows;
+    return {AttentionKernel::pages, k.type, k.head_size, n_rows, kTokens};
 }
 
 AttentionChoice select_attention(const AttentionRequest& r) {
@@ -99,11 +103,14 @@ AttentionChoice select_attention(const AttentionRequest& r) {
     check_request(r.k, r.v, query_rows);
     AttentionChoice choice;
     const bool in_halves = !r.k.floats() && !r.v.floats();
-    if (r.exact && in_halves && (query_rows <= kFewRows || r.invariant) && is_decoding_width(r.k.head_size)) {
-        const bool k_blocks = r.k.recipe.ring == kv::RowType::q8_0;
-        const bool v_blocks = r.v.recipe.ring == kv::RowType::q8_0;
+    const bool k_blocks = r.k.recipe.ring == kv::RowType::q8_0;
+    const bool v_blocks = r.v.recipe.ring == kv::RowType::q8_0;
+    const bool group = k_blocks && v_blocks && r.max_rows == 1 && query_rows > 1;
+    const int most_rows = group ? kGroupedRows : kFewRows;
+    if (r.exact && in_halves && (query_rows <= most_rows || r.invariant) && is_decoding_width(r.k.head_size)) {
         const AttentionKernel kernel = !k_blocks && !v_blocks                    ? AttentionKernel::rows
                                        : k_blocks && v_blocks && query_rows == 1 ? AttentionKernel::whole
+                                       : group                                   ? AttentionKernel::ring_group
                                                                                  : AttentionKernel::ring_rows;
         choice.rest = few_rows_variant(kernel, r.k, query_rows);
         choice.rest.type = LK_CACHE_F16;
@@ -129,7 +136,10 @@ AttentionSplits split_attention(const AttentionRequest& r, const AttentionChoice
                                 int page_slots) {
     AttentionSplits splits{splits_of(r, choice.rest, r.max_tokens, rest_slots), 0};
     if (choice.pages.kernel != AttentionKernel::none) {
-        splits.pages = splits_of(r, choice.pages, r.max_page_runs * kv::kPageTokens, page_slots);
+        // Few blocks of the other tokens run beside those of pages instead of after them.
+        const int rest_blocks = attention_blocks(r, choice.rest) * r.n_segments * splits.rest;
+        const int left = 4 * rest_blocks <= page_slots ? page_slots - rest_blocks : page_slots;
+        splits.pages = splits_of(r, choice.pages, r.max_page_runs * kv::kPageTokens, left);
     }
     return splits;
 }
@@ -147,8 +157,8 @@ AttentionVariant select_whole(const AttentionRequest& r) {
 }
 
 void fail_variant(const AttentionVariant& variant) {
-    static constexpr const char* kNames[] = {"none",  "flash",       "flash_wgmma", "rows",     "ring_rows",
-                                             "whole", "block_pages", "pages",       "pages_row"};
+    static constexpr const char* kNames[] = {"none",       "flash", "flash_wgmma", "rows",  "ring_rows",
+                                             "ring_group", "whole", "block_pages", "pages", "pages_row"};
     LK_FAIL(LK_INTERNAL_ERROR, "attention: the CUDA kernel '%s' is not compiled for %s, heads of %d, %d query rows",
             kNames[static_cast<int>(variant.kernel)], type_text(variant.type).c_str(), variant.width, variant.n_rows);
 }

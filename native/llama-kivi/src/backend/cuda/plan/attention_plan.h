@@ -12,6 +12,7 @@ enum class AttentionKernel {
     flash_wgmma,  // the same for more query rows than a block of flash has, on a device with wgmma
     rows,         // few query rows, tokens in full precision
     ring_rows,    // the same with tokens in a q8_0 ring
+    ring_group,   // the same for one row of a segment and several query heads per KV head
     whole,        // one query row per KV head: tokens in full precision or in a q8_0 ring, and pages of a KIVI type
     block_pages,  // few query rows, pages of q8_0 or q4_0
     pages,        // few query rows, KIVI pages
@@ -33,13 +34,15 @@ struct AttentionVariant {
     int n_warps = kAttentionWarps;      // per thread block, of decoding kernels
 };
 
-constexpr int kRowTile = 32;    // tokens that a warp of a decoding kernel reads at once, row by row
-constexpr int kFewRows = 4;     // the decoding kernels are used up to this many rows or query rows of a segment
-constexpr int kFlashTile = 64;  // tokens
+constexpr int kRowTile = 32;        // tokens that a warp of a decoding kernel reads at once, row by row
+constexpr int kFewRows = 4;         // the decoding kernels are used up to this many rows or query rows of a segment
+constexpr int kGroupedRows = 8;     // the same for one row and a q8_0 ring: more query rows are for flash
+constexpr int kFlashTile = 64;      // tokens
 constexpr int kFlashSplitRows =
     48;  // up to this many query rows per KV head, the warps of flash split tokens instead of rows
 static_assert(InvariantSplits::kSteps == kAttentionWarps);  // a step: 32 tokens, or a page
 constexpr int kPagesRows = 8;                               // query rows per thread block of `pages`
+constexpr int kPairedRows = 4;                              // the same if a KV head has no more
 
 // Tiles of 16 query rows per warp of flash; 1 if its warps split tokens.
 constexpr int flash_row_tiles(int width, bool splits_tokens) {
