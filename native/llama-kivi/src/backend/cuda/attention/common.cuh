@@ -91,6 +91,15 @@ __device__ inline int find_run(const Run* runs, int n_runs, int token) {
     return i;
 }
 
+// Brings a head's part of a page to the L2 cache.
+__device__ inline void prefetch_page(const Run& run, const kv::PageFormat& f, int head, int lane) {
+    constexpr int kLine = 128;
+    const uint8_t* const page = run.block + static_cast<size_t>(head) * f.page_bytes;
+    for (int i = lane * kLine; i < static_cast<int>(f.page_bytes); i += 32 * kLine) {
+        asm volatile("prefetch.global.L2 [%0];" ::"l"(page + i));
+    }
+}
+
 // Called first and last by the kernel of the tokens outside pages. It is queued directly after the page kernel, if
 // there is one, and takes the places that its blocks leave: those of pages take longer, so they start first. The first
 // block waits for the page kernel, so that the kernel ends after it; the other blocks leave their places to blocks that

@@ -29,7 +29,6 @@ namespace {
 // kBlocks: thread blocks per multiprocessor.
 template <int kD, int kBits, bool kPaper, int kValueBits, int kRows, int kBlocks>
 __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kernel(const AttentionWork a) {
-    after_previous();
     extern __shared__ __align__(16) char shared[];
     using Warp = PageWarp<kD, kBits, kPaper, kValueBits, kRows>;
 
@@ -77,7 +76,13 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kern
             copy_commit();
         }
     };
-    if (Warp::kQueriesShared) {
+    // Pages that earlier passes have committed do not change until the end of this one.
+    const bool committed = !a.fixed_splits && end <= min(seg.k.n_runs, seg.v.n_runs);
+    if (Warp::kQueriesShared && committed) {
+        fetch_first();
+    }
+    after_previous();
+    if (Warp::kQueriesShared && !committed) {
         fetch_first();
     }
     own.load_queries(a, rows, k_table, refined, shared + kAt.prob, queries, q, factor);

@@ -13,7 +13,6 @@ namespace {
 
 template <int kRows, int kBits, bool kPaper, int kValueBits, int kCh>
 __global__ void __launch_bounds__(kJoinWarps * 32) attention_pages_row_kernel(const AttentionWork a) {
-    after_previous();
     extern __shared__ __align__(16) char shared[];
     using Warp = RowWarp<kRows, kBits, kPaper, kValueBits, kCh>;
 
@@ -24,6 +23,11 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_pages_row_kernel(co
     }
     const int warp = warp_index();
     const auto [begin, end] = SplitRange(a, seg.page_runs, a.n_page_splits);
+    if (begin + warp < end) {
+        prefetch_page(seg.k.runs[begin + warp], a.k.format, rows.head(), threadIdx.x % 32);
+        prefetch_page(seg.v.runs[begin + warp], a.v.format, rows.head(), threadIdx.x % 32);
+    }
+    after_previous();
     Softmax<kRows, kCh> sum;
     attend_pages<Warp, false>(a, seg, rows, begin + warp, end,
                               shared + warp * page_warp_bytes(a.k.format, a.v.format, kRows), sum);

@@ -80,15 +80,6 @@ __device__ __forceinline__ void add_ring(const RingBlocks<kD>& own, const Softma
     }
 }
 
-// Brings a head's part of a page to the L2 cache.
-__device__ inline void prefetch_page(const Run& run, const kv::PageFormat& f, int head, int lane) {
-    constexpr int kLine = 128;
-    const uint8_t* const page = run.block + static_cast<size_t>(head) * f.page_bytes;
-    for (int i = lane * kLine; i < static_cast<int>(f.page_bytes); i += 32 * kLine) {
-        asm volatile("prefetch.global.L2 [%0];" ::"l"(page + i));
-    }
-}
-
 // Warps from this one on may have tiles.
 template <class Pages>
 constexpr int kFirstRowWarp = std::is_same_v<Pages, NoPages> ? 0 : 1;
