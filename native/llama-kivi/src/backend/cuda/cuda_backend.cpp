@@ -46,6 +46,7 @@ public:
     std::unique_ptr<CudaPass> begin(const lk_plugin_pass_rows& rows) override {
         watch_.clear();
         stream_.drop();
+        sampled_.drop();
         auto pass = std::make_unique<CudaPass>(rows, batch_invariant_, images_, device_.memory(), stream_.ahead());
         LK_CUDA(cudaMemsetAsync(broken_.data(), 0, sizeof(int), stream_.ahead()));
         if (is_decode_step(pass->plan, segments_of(rows))) {
@@ -61,14 +62,15 @@ public:
             check_finite(r.data, r.size, {broken_.data(), r.place}, stream_);
         });
         stream_.end();
-        int broken = 0;
+        auto* const broken = reinterpret_cast<int*>(pinned_broken_.reserve(sizeof(int)));
         LK_CUDA(cudaGetLastError());
-        LK_CUDA(cudaMemcpyAsync(&broken, broken_.data(), sizeof(int), cudaMemcpyDeviceToHost, stream_.ahead()));
+        LK_CUDA(cudaMemcpyAsync(broken, broken_.data(), sizeof(int), cudaMemcpyDeviceToHost, stream_.ahead()));
         LK_CUDA(cudaStreamSynchronize(stream_.ahead()));
-        if (broken != 0) {
+        if (*broken != 0) {
             LK_CUDA(cudaMemsetAsync(broken_.data(), 0, sizeof(int), stream_.ahead()));
-            seen.fail(broken);
+            seen.fail(*broken);
         }
+        sampled_.deliver();
     }
 
     void embed(const Tensor& table, const int32_t* tokens, int n, float* out) override {
@@ -170,12 +172,12 @@ public:
     }
 
     void sample(float* logits, int n, int n_vocab, const lk_sampling* samplings, int32_t* tokens) override {
-        reserve(sampled_, n);
+        int32_t* const sampled = sampled_.make(tokens, n, stream_);
         // Nothing that is recorded reads the table: an earlier call has run its launches.
         const lk_sampling* const rows = samplings_.upload(samplings, n, device_.memory(), stream_.ahead());
         const int place = read_result(logits, [] { LK_FAIL(LK_NUMERIC_ERROR, "a logit is NaN or infinite"); });
-        cuda::sample(logits, n, n_vocab, rows, sampled_.data(), {broken_.data(), place}, stream_);
-        LK_CUDA(cudaMemcpyAsync(tokens, sampled_.data(), n * sizeof(int32_t), cudaMemcpyDeviceToHost, stream_.next()));
+        cuda::sample(logits, n, n_vocab, rows, sampled, {broken_.data(), place}, stream_);
+        sampled_.fetch(stream_.next());
     }
 
     void stage_pages(CudaPass& pass, kv::Layers layers) override {
@@ -296,8 +298,9 @@ private:
     Buffer<int8_t> codes_;  // a row in 8 bits
     Buffer<float2> code_blocks_;
     SamplingTable samplings_;
-    Buffer<int32_t> sampled_;
+    SampledTokens sampled_;
     PinnedBuffer pinned_tokens_;
+    PinnedBuffer pinned_broken_;
 };
 
 }  // namespace

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstring>
+#include <utility>
 
 namespace lk::cuda {
 
@@ -26,6 +28,24 @@ const lk_sampling* SamplingTable::upload(const lk_sampling* samplings, int n, Me
     }
     LK_CUDA(cudaMemcpyAsync(rows_.data(), host, bytes, cudaMemcpyHostToDevice, stream));
     return rows;
+}
+
+int32_t* SampledTokens::make(int32_t* to, int n, Stream& stream) {
+    stream.grow(tokens_, n);
+    to_ = {to, static_cast<size_t>(n)};
+    return tokens_.data();
+}
+
+void SampledTokens::fetch(cudaStream_t stream) {
+    void* const host = pinned_.reserve(to_.size_bytes());
+    LK_CUDA(cudaMemcpyAsync(host, tokens_.data(), to_.size_bytes(), cudaMemcpyDeviceToHost, stream));
+}
+
+void SampledTokens::deliver() {
+    const std::span<int32_t> to = std::exchange(to_, {});
+    if (!to.empty()) {
+        std::memcpy(to.data(), pinned_.data(), to.size_bytes());
+    }
 }
 
 }  // namespace lk::cuda

@@ -1,11 +1,13 @@
-// Samplings of a pass in device memory.
+// Samplings of a pass in device memory, and the tokens sampled with them.
 #pragma once
 
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
+#include <span>
 
 #include "backend/cuda/device/memory.h"
+#include "backend/cuda/device/stream.h"
 #include "base/memory.h"
 #include "llama_kivi.h"
 
@@ -20,6 +22,24 @@ public:
 private:
     Buffer<uint8_t> rows_;
     PinnedBuffer pinned_;
+};
+
+// Sampled tokens on their way to the caller. Copies from the device to memory that is not pinned would make the host
+// wait for each.
+class SampledTokens {
+public:
+    // Returns device memory for n tokens, which are copied to `to` by deliver().
+    int32_t* make(int32_t* to, int n, Stream& stream);
+    // Queues the copy of the tokens to the host.
+    void fetch(cudaStream_t stream);
+    // Writes fetched tokens to the caller's memory. The stream must have passed their copy.
+    void deliver();
+    void drop() { to_ = {}; }
+
+private:
+    Buffer<int32_t> tokens_;
+    PinnedBuffer pinned_;
+    std::span<int32_t> to_;  // of the caller
 };
 
 }  // namespace lk::cuda
