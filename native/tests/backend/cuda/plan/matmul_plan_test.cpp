@@ -23,7 +23,7 @@ TEST(MatmulPlan, KernelsByTypeAndTokens) {
     for (const WeightType type : test::kWeightTypes) {
         SCOPED_TRACE(weight_type_traits(type)->name);
         const bool wide = type == WeightType::F32 || type == WeightType::BF16;
-        const int few = wide ? 32 : type == WeightType::F16 || type >= WeightType::Q2_K ? 8 : 1;
+        const int few = wide ? 32 : type == WeightType::F16 ? 8 : 1;
         const bool codes = type == WeightType::Q8_0 || type == WeightType::Q4_0 || type == WeightType::Q4_K ||
                            type == WeightType::Q5_K || type == WeightType::Q6_K;
         const bool streams = codes || type == WeightType::F16 || type == WeightType::BF16;

@@ -1,6 +1,5 @@
-// GEMMs with few tokens, bound by reading the weights: 2 to 8 tokens, or 2 to 32 for F32 and BF16 weights. Not for
-// weights in blocks of 32. F16 weights where wgmma runs: few_wgmma.cu. More tokens: tile.cu, or conversion to halves
-// and cuBLAS (matmul_queue.cpp).
+// GEMMs of float weights with few tokens, bound by reading the weights: 2 to 8 tokens, or 2 to 32 for F32 and BF16
+// weights. F16 weights where wgmma runs: few_wgmma.cu. More tokens: conversion to halves and cuBLAS (matmul_queue.cpp).
 #include "backend/cuda/device/halves.cuh"
 #include "backend/cuda/device/mma.cuh"
 #include "backend/cuda/device/queue.h"
@@ -37,44 +36,23 @@ __global__ void __launch_bounds__(kWarps * 32)
     const uint8_t* const row1 = products.w[which] + static_cast<size_t>(min(first + 8 + g, n_rows - 1)) * row_bytes;
     after_previous();
     float acc[kTiles][4] = {};
-    const auto multiply_chunk = [&](const uint4& a, const uint4& b, int i, bool there) {
+    const int n_steps = (n_cols + 31) / 32;
+#pragma unroll(kTiles <= 2 ? 4 : 2)
+    for (int step = warp; step < n_steps; step += kWarps) {
+        const int i = step * 32 + 8 * j;
+        const bool there = i < n_cols;
+        const uint4 none = make_uint4(0, 0, 0, 0);
+        const uint4 a = there ? decode8_halves<kType>(row0, i) : none;
+        const uint4 b = there ? decode8_halves<kType>(row1, i) : none;
 #pragma unroll
         for (int t = 0; t < kTiles; ++t) {
             const int column = 8 * t + g;
-            uint4 c = make_uint4(0, 0, 0, 0);
+            uint4 c = none;
             if (there && column < n) {
                 c = *reinterpret_cast<const uint4*>(x + static_cast<size_t>(column) * n_cols + i);
             }
             multiply(acc[t], a.x, b.x, a.y, b.y, c.x, c.y);
             multiply(acc[t], a.z, b.z, a.w, b.w, c.z, c.w);
-        }
-    };
-    constexpr int kChunks = chunks_together(kType);
-    constexpr int kStep = 32 * kChunks;
-    const int n_steps = (n_cols + kStep - 1) / kStep;
-    // Quantized blocks are not a multiple of a 32-byte sector, so neighbouring blocks stay in one warp.
-    constexpr bool kTurns = is_float(kType);
-    const int per_warp = (n_steps + kWarps - 1) / kWarps;
-    const int begin = kTurns ? warp : warp * per_warp;
-    const int end = kTurns ? n_steps : min(n_steps, begin + per_warp);
-#pragma unroll(kTiles <= 2 && kChunks == 1 ? 4 : kChunks <= 2 ? 2 : 1)
-    for (int step = begin; step < end; step += kTurns ? kWarps : 1) {
-        const int i = step * kStep + 8 * j;
-        if (n_cols % 32 != 0 && __any_sync(kAllLanes, i >= n_cols)) {
-            // The end of a row whose length is not a multiple of 32.
-            const bool there = i < n_cols;
-            const uint4 none = make_uint4(0, 0, 0, 0);
-            multiply_chunk(there ? decode8_halves<kType>(row0, i) : none, there ? decode8_halves<kType>(row1, i) : none,
-                           i, there);
-            continue;
-        }
-        uint4 a[kChunks];
-        uint4 b[kChunks];
-        decode_chunks<kType>(row0, i, a);
-        decode_chunks<kType>(row1, i, b);
-#pragma unroll
-        for (int k = 0; k < kChunks; ++k) {
-            multiply_chunk(a[k], b[k], i + 32 * k, true);
         }
     }
 #pragma unroll

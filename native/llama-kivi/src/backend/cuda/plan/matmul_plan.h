@@ -16,7 +16,7 @@ enum class MatmulKernel {
     stream,        // one token in floats or 8 bits; weights through shared memory, see `streams`
     vector,        // one token in floats
     vector_codes,  // one token in 8 bits
-    few,           // few tokens in halves
+    few,           // few tokens in halves, float weights
     few_wgmma,     // the same with wgmma: up to FewPlan::kMostTokens tokens, F16 weights
     tiles,         // up to kTileColumns tokens in halves, quantized weights
     tiles_wgmma,   // the same with wgmma: kWgmmaFrom to kWgmmaColumns tokens in lane halves; see ToLaneHalves
@@ -33,9 +33,7 @@ constexpr bool takes_codes(WeightType type) {
 
 // Most tokens that multiply_few takes; 1 if it does not take this type.
 constexpr int few_columns(WeightType type) {
-    return type == WeightType::F32 || type == WeightType::BF16   ? 32
-           : type == WeightType::F16 || type >= WeightType::Q2_K ? 8
-                                                                 : 1;
+    return type == WeightType::F32 || type == WeightType::BF16 ? 32 : type == WeightType::F16 ? 8 : 1;
 }
 
 constexpr int kTileColumns = 64;    // tokens of a launch of multiply_tiles
