@@ -34,10 +34,10 @@ struct AttentionVariant {
     int n_warps = kAttentionWarps;      // per thread block, of decoding kernels
 };
 
-constexpr int kRowTile = 32;        // tokens that a warp of a decoding kernel reads at once, row by row
-constexpr int kFewRows = 4;         // the decoding kernels are used up to this many rows or query rows of a segment
-constexpr int kGroupedRows = 8;     // the same for one row and a q8_0 ring: more query rows are for flash
-constexpr int kFlashTile = 64;      // tokens
+constexpr int kRowTile = 32;     // tokens that a warp of a decoding kernel reads at once, row by row
+constexpr int kFewRows = 4;      // the decoding kernels are used up to this many rows or query rows of a segment
+constexpr int kGroupedRows = 8;  // the same for one row and a q8_0 ring: more query rows are for flash
+constexpr int kFlashTile = 64;   // tokens
 constexpr int kFlashSplitRows =
     48;  // up to this many query rows per KV head, the warps of flash split tokens instead of rows
 static_assert(InvariantSplits::kSteps == kAttentionWarps);  // a step: 32 tokens, or a page
@@ -127,9 +127,11 @@ AttentionLaunches plan_attention(const AttentionRequest& request, SlotsOf&& slot
     if (whole.kernel != AttentionKernel::none) {
         AttentionVariant wide = whole;
         wide.n_warps = kWholeWarps;
+        // With more blocks, their shared memory would keep those of the next matmul from fetching weights meanwhile.
+        const bool few = 2 * attention_blocks(request, wide) * request.n_segments <= slots_of(wide);
         const bool paged = request.max_page_runs > 0;
         const bool fits = paged || request.max_tokens <= kRowTile * (kWholeWarps - 1);  // a tile per warp
-        if (!request.invariant && fits && attention_blocks(request, wide) * request.n_segments <= slots_of(wide)) {
+        if (!request.invariant && few && fits) {
             return {{wide, {}}, {1, 0}};
         }
         // Without pages another kernel may divide the tokens. A batch-invariant pass has one kernel for all short
