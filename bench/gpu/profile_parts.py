@@ -11,7 +11,7 @@ import sys
 # Part of a step, by a pattern of the kernel's name; the first that matches counts.
 PARTS = [
     ("attention: pages", r"\battention_pages(_row)?_kernel<|\battention_rows_kernel<\d+, \d+, [48][,>]"),
-    ("attention: ring", r"\battention_rows_kernel<\d+, \d+, 16[,>]|\battention_whole_kernel<.*NoPages"),
+    ("attention: ring", r"\battention_ring_group_kernel<|\battention_rows_kernel<\d+, \d+, 16[,>]|\battention_whole_kernel<.*NoPages"),
     ("attention: pages and ring", r"\battention_whole_kernel<"),
     ("attention: prompts", r"\battention_flash(_wgmma)?_kernel<"),
     ("attention: merge", r"\bjoin_kernel\b"),

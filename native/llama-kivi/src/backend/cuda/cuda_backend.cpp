@@ -46,7 +46,7 @@ public:
     std::unique_ptr<CudaPass> begin(const lk_plugin_pass_rows& rows) override {
         watch_.clear();
         stream_.drop();
-        sampled_.drop();
+        sampled_.take();
         auto pass = std::make_unique<CudaPass>(rows, batch_invariant_, images_, device_.memory(), stream_.ahead());
         LK_CUDA(cudaMemsetAsync(broken_.data(), 0, sizeof(int), stream_.ahead()));
         if (is_decode_step(pass->plan, segments_of(rows))) {
@@ -57,6 +57,7 @@ public:
 
     void finish() override {
         NumericWatch seen = std::exchange(watch_, {});
+        const std::span<int32_t> sampled = sampled_.take();
         // Check the results that no kernel has read, such as the logits.
         seen.for_unread([&](const NumericWatch::Result& r) {
             check_finite(r.data, r.size, {broken_.data(), r.place}, stream_);
@@ -70,7 +71,7 @@ public:
             LK_CUDA(cudaMemsetAsync(broken_.data(), 0, sizeof(int), stream_.ahead()));
             seen.fail(*broken);
         }
-        sampled_.deliver();
+        sampled_.deliver(sampled);
     }
 
     void embed(const Tensor& table, const int32_t* tokens, int n, float* out) override {

@@ -137,8 +137,9 @@ void join(const AttentionWork& a, Stream& stream) {
 }  // namespace
 
 void attention_join(const AttentionWork& a, Stream& stream) {
-    // Up to 2 kSums splits are loaded at once by four warps; more warps would have none.
-    if (a.n_page_splits <= kSums && a.n_splits <= kSums) {
+    // Up to 2 kSums splits are loaded at once by four warps; more warps would have none. A batch-invariant pass has one
+    // instance for all, because compilers may round the same formula differently in another.
+    if (!a.fixed_splits && a.n_page_splits <= kSums && a.n_splits <= kSums) {
         join<4>(a, stream);
     } else {
         join<kSums>(a, stream);

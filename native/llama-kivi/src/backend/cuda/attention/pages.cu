@@ -76,13 +76,13 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kern
             copy_commit();
         }
     };
-    // Pages that earlier passes have committed do not change until the end of this one.
-    const bool committed = !a.fixed_splits && end <= min(seg.k.n_runs, seg.v.n_runs);
-    if (Warp::kQueriesShared && committed) {
+    // Pages do not change before the end of a pass that stages none; the last one may be continued.
+    const bool cached = !a.fixed_splits && seg.k.staged.n_pages == 0 && seg.v.staged.n_pages == 0;
+    if (Warp::kQueriesShared && cached) {
         fetch_first();
     }
     after_previous();
-    if (Warp::kQueriesShared && !committed) {
+    if (Warp::kQueriesShared && !cached) {
         fetch_first();
     }
     own.load_queries(a, rows, k_table, refined, shared + kAt.prob, queries, q, factor);

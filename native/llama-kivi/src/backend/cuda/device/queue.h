@@ -1,5 +1,6 @@
 // Kernel launches with programmatic dependent launch: a kernel may start before the preceding one ends, which hides its
-// launch and its reads of constant data (weights). Every kernel must call after_previous before it accesses other data.
+// launch and its reads of data that does not change: weights, and what earlier passes have cached, because uploads
+// between the kernels of two passes order them. Every kernel must call after_previous before it accesses other data.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -62,8 +63,8 @@ __device__ inline void wait_for_previous() {
 }
 
 // Replaces after_previous in a kernel that does not depend on the preceding one. All kernels before that one are done,
-// because it has called after_previous itself. The kernel calls after_previous when it ends, so that later kernels wait
-// for both.
+// because its blocks have called after_previous themselves; blocks without work may have returned. One block of the
+// kernel calls after_previous when it ends, so that later kernels wait for both.
 __device__ inline void beside_previous() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");

@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
-#include <utility>
+
+#include "base/error.h"
 
 namespace lk::cuda {
 
@@ -31,6 +32,7 @@ const lk_sampling* SamplingTable::upload(const lk_sampling* samplings, int n, Me
 }
 
 int32_t* SampledTokens::make(int32_t* to, int n, Stream& stream) {
+    LK_CHECK(to_.empty(), LK_INTERNAL_ERROR, "sample: the tokens of an earlier call have not been finished");
     stream.grow(tokens_, n);
     to_ = {to, static_cast<size_t>(n)};
     return tokens_.data();
@@ -41,8 +43,7 @@ void SampledTokens::fetch(cudaStream_t stream) {
     LK_CUDA(cudaMemcpyAsync(host, tokens_.data(), to_.size_bytes(), cudaMemcpyDeviceToHost, stream));
 }
 
-void SampledTokens::deliver() {
-    const std::span<int32_t> to = std::exchange(to_, {});
+void SampledTokens::deliver(std::span<int32_t> to) {
     if (!to.empty()) {
         std::memcpy(to.data(), pinned_.data(), to.size_bytes());
     }

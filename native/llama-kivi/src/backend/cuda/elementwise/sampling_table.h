@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <span>
+#include <utility>
 
 #include "backend/cuda/device/memory.h"
 #include "backend/cuda/device/stream.h"
@@ -28,13 +29,14 @@ private:
 // wait for each.
 class SampledTokens {
 public:
-    // Returns device memory for n tokens, which are copied to `to` by deliver().
+    // Returns device memory for n tokens on their way to `to`. Earlier ones must have been taken.
     int32_t* make(int32_t* to, int n, Stream& stream);
     // Queues the copy of the tokens to the host.
     void fetch(cudaStream_t stream);
-    // Writes fetched tokens to the caller's memory. The stream must have passed their copy.
-    void deliver();
-    void drop() { to_ = {}; }
+    // Forgets the tokens on their way and returns their place in the caller's memory.
+    std::span<int32_t> take() { return std::exchange(to_, {}); }
+    // Writes the fetched tokens to the place. The stream must have passed their copy.
+    void deliver(std::span<int32_t> to);
 
 private:
     Buffer<int32_t> tokens_;

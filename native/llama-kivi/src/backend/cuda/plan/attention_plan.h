@@ -128,10 +128,10 @@ AttentionLaunches plan_attention(const AttentionRequest& request, SlotsOf&& slot
         AttentionVariant wide = whole;
         wide.n_warps = kWholeWarps;
         // With more blocks, their shared memory would keep those of the next matmul from fetching weights meanwhile.
-        const bool few = 2 * attention_blocks(request, wide) * request.n_segments <= slots_of(wide);
+        const int n_blocks = attention_blocks(request, wide) * request.n_segments;
         const bool paged = request.max_page_runs > 0;
         const bool fits = paged || request.max_tokens <= kRowTile * (kWholeWarps - 1);  // a tile per warp
-        if (!request.invariant && few && fits) {
+        if (!request.invariant && fits && 2 * n_blocks <= slots_of(wide)) {
             return {{wide, {}}, {1, 0}};
         }
         // Without pages another kernel may divide the tokens. A batch-invariant pass has one kernel for all short

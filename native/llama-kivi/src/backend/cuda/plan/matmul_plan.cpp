@@ -91,7 +91,8 @@ MatmulLaunch next_launch(std::span<const Product> products, int n, const Process
         return launch;  // converts a part of a matrix at a time
     }
     const auto fits = [&](const Tensor& w) {
-        const bool together = launch.kernel == MatmulKernel::stream && streams_together(first.type, w.type) &&
+        const bool together = launch.kernel == MatmulKernel::stream && processors.count > 1 &&
+                              streams_together(first.type, w.type) &&
                               streams(w.type, w.n_cols, processors.shared_bytes);
         return w.n_cols == first.n_cols && (w.type == first.type || together);
     };
