@@ -16,7 +16,7 @@ PARTS = [
     ("attention: prompts", r"\battention_flash(_wgmma)?_kernel<"),
     ("attention: merge", r"\bjoin_kernel\b"),
     ("GEMV", r"\bmultiply_(vector|stream|stream_two)_kernel<"),
-    ("GEMM", r"\bmultiply_(few|tiles|ordered)(_few|_wgmma)*_kernel\b|\badd_segments_kernel\b|gemm|Gemm|cublas|cutlass|nvjet|splitK"),
+    ("GEMM", r"\bmultiply_(few|tiles|quantized|ordered)(_few|_wgmma)*_kernel\b|\badd_segments_kernel\b|gemm|Gemm|cublas|cutlass|nvjet|splitK"),
     ("GEMM: dequantize", r"\bdequantize_kernel<"),
     ("append", r"\b(commit_rows|stage_rows)_kernel\b"),
     ("flush", r"\b(stage_pages|choose_tables|key_tiles|value_tiles)_kernel<"),

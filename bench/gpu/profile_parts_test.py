@@ -32,6 +32,10 @@ class ProfileTable(unittest.TestCase):
         self.assertEqual(sums["copies"], 0.5)
         self.assertEqual(sum(sums.values()), sum(ms for _, _, ms in kernels))
 
+    def test_kernels_with_wgmma_have_their_part(self):
+        for name in ("multiply_few", "multiply_quantized", "multiply_ordered"):
+            self.assertEqual(profile_parts.part_of(f"lk::cuda::{name}_wgmma_kernel<int>(int)"), "GEMM")
+
     def test_the_table_has_a_row_per_case(self):
         text = profile_parts.table([("b64", PROFILE), ("again", PROFILE)])
         header, _, row, *_ = text.splitlines()

@@ -1,4 +1,5 @@
 // The CUDA backend's matmuls against double precision. Without a GPU the tests are skipped.
+#include "backend/cuda/plan/matmul_plan.h"
 #include "support/cuda_helpers.h"
 
 namespace lk {
@@ -44,7 +45,7 @@ void CudaProducts::compare(std::initializer_list<Lengths> lengths) {
                 double& kind = n == 1 ? worst_vector : worst;
                 kind = std::max(kind, error);
                 // The rounding errors of a token in few blocks of codes do not even out.
-                const double one_token = takes_codes(type) && n_cols < 256 ? 4e-3 : 2e-3;
+                const double one_token = cuda::takes_codes(type) && n_cols < 256 ? 4e-3 : 2e-3;
                 EXPECT_LT(error, n == 1 ? one_token : 5e-4)
                     << name << ", " << n_cols << " columns, " << n << " rows of x";
             }
@@ -194,6 +195,33 @@ TEST_F(CudaProducts, OfEqualMatrices) {
                 };
                 const std::vector<float> added = add ? part(before) : std::vector<float>();
                 EXPECT_LT(product_error(weights[i], x, n, added, part(all)), 5e-4) << n << " rows of x, matrix " << i;
+            }
+        }
+    }
+}
+
+// So many rows that every thread block of an H200 has more steps than quantized_wgmma has stages. The last tile of each
+// matrix is not whole.
+TEST_F(CudaProducts, OfManyRowsInQuantizedTiles) {
+    constexpr int kRows = 9000;
+    constexpr int kColumns = 8192;
+    for (const WeightType type : {WeightType::Q4_K, WeightType::Q5_K, WeightType::Q6_K, WeightType::Q8_0}) {
+        const Tensor first = random_tensor(type, kRows, kColumns);
+        const Tensor second = random_tensor(type, 130, kColumns);
+        for (const int n : {9, 20, 40, 65, 128}) {
+            const std::vector<float> x = random_floats(static_cast<size_t>(n) * kColumns);
+            const std::vector<float> before = random_floats(static_cast<size_t>(n) * 130);
+            const Buffer<float> device_x = upload(x);
+            Buffer<float> y = upload(std::vector<float>(static_cast<size_t>(n) * kRows, std::nanf("")));
+            for (int call = 0; call < 2; ++call) {  // the first leaves its scratch as it found it
+                Buffer<float> added = upload(before);
+                const Product products[] = {{&first, y.data()}, {&second, added.data(), true}};
+                backend_->matmul(Rows::plain(device_x.data()), n, products);
+                backend_->finish();
+                EXPECT_LT(test::worse(product_error(first, x, n, {}, download(y)),
+                                      product_error(second, x, n, before, download(added))),
+                          5e-4)
+                    << weight_type_traits(type)->name << ", " << n << " rows of x, call " << call;
             }
         }
     }

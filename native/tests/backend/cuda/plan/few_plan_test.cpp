@@ -27,7 +27,7 @@ TEST(FewPlan, UnitsCoverTheTilesOnce) {
                 for (int block = 0; block < plan.shares.n_blocks; ++block) {
                     const int end = plan.shares.begin(block + 1);
                     for (int step = plan.shares.begin(block); step < end;) {
-                        const FewUnit unit = plan.unit_at(step, end);
+                        const TileUnit unit = plan.unit_at(step, end);
                         ASSERT_EQ(unit.first, next.at(unit.tile));
                         ASSERT_LT(unit.first, unit.end);
                         next[unit.tile] = unit.end;

@@ -42,24 +42,30 @@ TEST(MatmulPlan, KernelsByTypeAndTokens) {
     }
 }
 
-// With wgmma, quantized weights keep their kernels for few tokens and stay in tiles for many; F16 weights have a kernel
-// of their own for few tokens.
+// With wgmma, some quantized weights have a kernel of their own from 17 tokens on, in batch-invariant passes for
+// any number of them, if rows are whole steps of 256. F16 weights have one for few tokens.
 TEST(MatmulPlan, KernelsWithWgmma) {
     const Processors processors{132, 232448, true};
     for (const WeightType type : test::kWeightTypes) {
         SCOPED_TRACE(weight_type_traits(type)->name);
-        for (const int n : {1, 2, 8, 9, 32, 33, 64, 65, 128, 129, 2048}) {
+        const bool takes = type == WeightType::Q4_K || type == WeightType::Q5_K || type == WeightType::Q6_K ||
+                           type == WeightType::Q8_0;
+        for (const int n : {1, 2, 8, 9, 16, 17, 32, 33, 64, 65, 128, 129, 2048}) {
             SCOPED_TRACE(n);
-            const bool uses = !is_float(type) && n > 32 && n <= 128;
+            const bool uses = takes && n >= 17 && n <= 128;
             const bool halves = type == WeightType::F16 && n > 1 && n <= 8;
-            EXPECT_EQ(select_matmul(type, 4096, n, processors, false), uses     ? MatmulKernel::tiles_wgmma
+            EXPECT_EQ(select_matmul(type, 4096, n, processors, false), uses     ? MatmulKernel::quantized_wgmma
                                                                        : halves ? MatmulKernel::few_wgmma
                                                                                 : select(type, n));
             const MatmulKernel invariant = select_matmul(type, 4096, n, processors, true);
-            EXPECT_EQ(invariant == MatmulKernel::tiles_wgmma, !is_float(type)) << "one kernel for every n";
-            EXPECT_EQ(takes_lane_halves(invariant), !is_float(type));
+            EXPECT_EQ(invariant == MatmulKernel::quantized_wgmma, takes) << "one kernel for every n";
+            EXPECT_EQ(invariant == MatmulKernel::tiles, !takes && !is_float(type));
+            EXPECT_EQ(takes_lane_halves(invariant), takes);
         }
     }
+    EXPECT_EQ(select_matmul(WeightType::Q8_0, 4128, 32, processors, false), MatmulKernel::tiles);
+    EXPECT_EQ(select_matmul(WeightType::Q8_0, 4128, 128, processors, false), MatmulKernel::halves);
+    EXPECT_EQ(select_matmul(WeightType::Q8_0, 4128, 128, processors, true), MatmulKernel::tiles);
 }
 
 // Tiles need three stages in shared memory. An H200 has room for every type; smaller GPUs use cuBLAS for some.

@@ -39,6 +39,17 @@ __device__ inline void copy_wait() {
     asm volatile("cp.async.wait_group %0;\n" ::"n"(kPending));
 }
 
+// The same with a number known only at run time: the last `groups`, at most kMost.
+template <int kMost>
+__device__ inline void wait_for_all_but(int groups) {
+    if constexpr (kMost > 0) {
+        if (groups < kMost) {
+            return wait_for_all_but<kMost - 1>(groups);
+        }
+    }
+    copy_wait<kMost>();
+}
+
 // Copies the first `bytes` of 16 bytes asynchronously; the others become zeros.
 __device__ inline void copy_async_some(void* shared, const void* global, int bytes) {
     const unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(shared));

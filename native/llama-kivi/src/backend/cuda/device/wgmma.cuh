@@ -119,6 +119,19 @@ __device__ inline void multiply_group(float (&d)[8][4], unsigned a0, unsigned a1
         : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b));
 }
 
+__device__ inline void multiply_group(float (&d)[16][4], unsigned a0, unsigned a1, unsigned a2, unsigned a3,
+                                      uint64_t b) {
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 "
+        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, "
+        "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, "
+        "%40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, "
+        "%60, %61, %62, %63}, "
+        "{%64, %65, %66, %67}, %68, 1, 1, 1, 0;"
+        : LK_SUMS_16(0)
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b));
+}
+
 // The same with a in shared memory: a PanelOperand of 64 rows.
 __device__ inline void multiply_group(float (&d)[1][4], uint64_t a, uint64_t b) {
     asm volatile(

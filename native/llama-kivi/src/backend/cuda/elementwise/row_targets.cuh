@@ -37,7 +37,7 @@ struct ToHalves {
     }
 };
 
-// Halves in the order in which lanes of tile_wgmma.cu have weights: a lane has eight consecutive elements of every 32,
+// Halves in the order in which lanes of quantized_wgmma.cu have weights: a lane has eight consecutive elements of every 32,
 // and a multiplication takes its elements 2 j, 2 j + 1, 2 j + 8 and 2 j + 9 of 16. So of the 32, element
 // 8 j + 4 m + 2 h + e is at 16 m + 8 h + 2 j + e.
 struct ToLaneHalves {

@@ -20,7 +20,7 @@ struct FewWork {
     int n;
     int unused = 0;  // no padding; see RowsWatch
 };
-static_assert(kUnpadded<FewPlan, int[3], Shares>);
+static_assert(kUnpadded<FewPlan, TileUnits, int>);
 static_assert(kUnpadded<FewWork, OrderedProducts, void*, void*, FewPlan, int, int>);
 
 // Calls f(unit) for the units of the thread block in order, until it returns false.
@@ -28,7 +28,7 @@ template <class F>
 __device__ __forceinline__ void for_units(const FewPlan& plan, F&& f) {
     const int end = plan.shares.begin(blockIdx.x + 1);
     for (int step = plan.shares.begin(blockIdx.x); step < end;) {
-        const FewUnit unit = plan.unit_at(step, end);
+        const TileUnit unit = plan.unit_at(step, end);
         if (!f(unit)) {
             return;
         }
@@ -41,7 +41,7 @@ using Tile = FewTile;
 __device__ void fetch_units(const HalvesMaps& maps, const FewWork& a, const WgmmaStages<Tile>& stages) {
     using Place = TilePlace<Tile>;
     fetch_steps<Tile, Place>(maps, a.products.constant, stages, [&](auto&& f) {
-        for_units(a.plan, [&](const FewUnit& unit) {
+        for_units(a.plan, [&](const TileUnit& unit) {
             const Place place(a, unit.tile);
 #pragma unroll 1
             for (int step = unit.first; step < unit.end; ++step) {
@@ -62,7 +62,7 @@ __device__ void multiply_units(const FewWork& a, const WgmmaStages<Tile>& stages
     };
     WgmmaCursor<Tile> at;
     TileSums<Tile> sums;
-    for_units(a.plan, [&](const FewUnit& unit) {
+    for_units(a.plan, [&](const TileUnit& unit) {
         multiply_chunks<Tile>(stages, a.plan.chunks_of(unit), at, sums);
         if (!a.plan.whole(unit)) {
             store_sums<Tile>(place_of(blockIdx.x, unit.tile), sums);

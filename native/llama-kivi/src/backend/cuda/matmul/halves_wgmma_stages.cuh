@@ -1,5 +1,5 @@
 // GEMMs of halves with wgmma: stages in shared memory, filled by one thread and multiplied by the warpgroups.
-// few_wgmma.cu and ordered_wgmma.cu use them.
+// few_wgmma.cu and ordered_wgmma.cu use them, and quantized_wgmma.cu some.
 #pragma once
 
 #include "backend/cuda/device/copy_box.cuh"
@@ -53,9 +53,10 @@ template <class Tile>
 struct WgmmaStages {
     __device__ explicit WgmmaStages(const uint8_t* shared) : shared(shared), base(shared_address(shared)) {}
 
-    __device__ void init() const {
+    // arrivals: that fill a stage, besides bytes.
+    __device__ void init(int arrivals) const {
         for (int i = 0; i < Tile::kStages; ++i) {
-            barrier_init(full(i), 1);
+            barrier_init(full(i), arrivals);
             barrier_init(free(i), Tile::kThreads / 32);
         }
         barrier_init_done();
@@ -191,7 +192,7 @@ __device__ __forceinline__ void divide_block(const uint8_t* shared, Multiply&& m
     start_next();
     const WgmmaStages<Tile> stages(shared);
     if (threadIdx.x == 0) {
-        stages.init();
+        stages.init(1);
     }
     __syncthreads();
     if (threadIdx.x < Tile::kThreads) {

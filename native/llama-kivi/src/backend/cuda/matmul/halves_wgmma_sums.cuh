@@ -1,4 +1,5 @@
-// GEMMs of halves with wgmma: what becomes of the sums of a tile. few_wgmma.cu and ordered_wgmma.cu use it.
+// GEMMs of halves with wgmma: what becomes of the sums of a tile. few_wgmma.cu,
+// ordered_wgmma.cu and quantized_wgmma.cu use it.
 #pragma once
 
 #include "backend/cuda/device/fence.cuh"
@@ -70,17 +71,27 @@ __device__ void store_sums(float4* to, const TileSums<Tile>& sums) {
     }
 }
 
-// sums = n partial sums, added in order. at(i): the thread's place in one of them.
-template <class Tile, class At>
+// sums = n partial sums, added in order. at(i): the thread's place in one of them. kBatch: parts
+// loaded at once.
+template <class Tile, int kBatch = 1, class At>
 __device__ void load_total(int n, At&& at, TileSums<Tile>& sums) {
+    const auto for_batch = [&](int part, auto&& f) {
+#pragma unroll
+        for (int b = 0; b < kBatch; ++b) {
+            if (b == 0 || part + b < n) {
+#pragma unroll
+                for (int t = 0; t < Tile::kN; ++t) {
+                    f(b, t);
+                }
+            }
+        }
+    };
     for_sums<Tile>([&](int t, int i) { sums[t][i] = 0; });
 #pragma unroll 1
-    for (int part = 0; part < n; ++part) {
-        const float4* const from = at(part);
-#pragma unroll
-        for (int t = 0; t < Tile::kN; ++t) {
-            add(sums[t], __ldcg(from + t * Tile::kThreads));
-        }
+    for (int part = 0; part < n; part += kBatch) {
+        float4 loaded[kBatch][Tile::kN];
+        for_batch(part, [&](int b, int t) { loaded[b][t] = __ldcg(at(part + b) + t * Tile::kThreads); });
+        for_batch(part, [&](int b, int t) { add(sums[t], loaded[b][t]); });
     }
 }
 

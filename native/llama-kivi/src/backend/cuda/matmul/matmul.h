@@ -8,6 +8,7 @@
 #include "backend/cuda/plan/few_plan.h"
 #include "backend/cuda/plan/matmul_plan.h"
 #include "backend/cuda/plan/ordered_plan.h"
+#include "backend/cuda/plan/quantized_wgmma_plan.h"
 #include "backend/rows.h"
 
 namespace lk::cuda {
@@ -49,9 +50,11 @@ void multiply_few(WeightType type, FewProducts products, size_t row_bytes, int n
 // sums[plan.n_sums()], and counts[plan.n_tiles], which must be zero and is zero again afterwards.
 void multiply_tiles(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x, int n,
                     const TilePlan& plan, float* sums, int* counts, Stream& stream);
-// The same for Processors::wgmma, with x as make_lane_halves stores it.
-void multiply_tiles_wgmma(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x, int n,
-                          const TilePlan& plan, float* sums, int* counts, Stream& stream);
+// The same for Processors::wgmma, weights of takes_quantized_wgmma and n <= quantized_wgmma_columns(type), with x as
+// make_lane_halves stores it. The order of summing does not depend on n. Scratch: sums[plan.n_sums(n rounded up to 8,
+// 16, 32, 64 or 128)], and counts[plan.n_counts()], which must be zero and is zero again afterwards.
+void multiply_quantized_wgmma(WeightType type, const QuantizedPlan& plan, OrderedProducts products, size_t row_bytes,
+                              int n_cols, const uint16_t* x, int n, float* sums, int* counts, Stream& stream);
 // GEMM: y = x[n, n_cols] W^T for every matrix, weights and x in halves, 1 < n <= FewPlan::kMostTokens; see
 // Processors::wgmma. Scratch: sums[plan.n_sums()], and counts[plan.n_counts()], which must be zero and is zero again
 // afterwards.

@@ -37,8 +37,13 @@ void MatmulQueue::run(MatmulKernel kernel, std::span<const Product> products, co
     case MatmulKernel::ordered_few:
         return multiply_ordered_few(first.type, few, first.row_bytes, input.n_cols, input.halves, input.n, stream_);
     case MatmulKernel::tiles:
-    case MatmulKernel::tiles_wgmma:
-        return run_tiles(kernel, first.type, few, first.row_bytes, input);
+        return run_tiles(first.type, few, first.row_bytes, input);
+    case MatmulKernel::quantized_wgmma:
+#ifdef LK_CUDA_WGMMA
+        return run_quantized_wgmma(first.type, whole_products(few), first.row_bytes, input);
+#else
+        break;
+#endif
     case MatmulKernel::few_wgmma:
 #ifdef LK_CUDA_WGMMA
         return run_few_wgmma(whole_products(few), input);
@@ -81,22 +86,16 @@ void MatmulQueue::run_stream(std::span<const Product> products, const MatmulInpu
 }
 
 // The plan does not depend on the number of tokens, so the order of summing does not either.
-void MatmulQueue::run_tiles(MatmulKernel kernel, WeightType type, FewProducts products, size_t row_bytes,
-                            const MatmulInput& input) {
-#ifdef LK_CUDA_WGMMA
-    const auto multiply = kernel == MatmulKernel::tiles_wgmma ? multiply_tiles_wgmma : multiply_tiles;
-#else
-    const auto multiply = multiply_tiles;
-#endif
-    const uint16_t* const x = takes_lane_halves(kernel) ? input.lane_halves : input.halves;
+void MatmulQueue::run_tiles(WeightType type, FewProducts products, size_t row_bytes, const MatmulInput& input) {
     const int most = invariant_ ? tile_columns(type, processors_.shared_bytes) : kTileColumns;
     for (int column = 0; column < input.n; column += most) {
         const int n = std::min(most, input.n - column);
         const TilePlan plan = plan_tiles(type, products, input.n_cols, n, processors_);
         stream_.grow(tile_sums_, plan.n_sums());
         stream_.grow(tile_counts_, plan.n_tiles);
-        multiply(type, products, row_bytes, input.n_cols, x + static_cast<size_t>(column) * input.n_cols, n, plan,
-                 tile_sums_.data(), tile_counts_.data(), stream_);
+        multiply_tiles(type, products, row_bytes, input.n_cols,
+                       input.halves + static_cast<size_t>(column) * input.n_cols, n, plan, tile_sums_.data(),
+                       tile_counts_.data(), stream_);
         for (int i = 0; i < products.count; ++i) {
             products.y[i] += static_cast<size_t>(n) * products.n_rows[i];
         }
@@ -104,6 +103,24 @@ void MatmulQueue::run_tiles(MatmulKernel kernel, WeightType type, FewProducts pr
 }
 
 #ifdef LK_CUDA_WGMMA
+void MatmulQueue::run_quantized_wgmma(WeightType type, OrderedProducts products, size_t row_bytes,
+                                      const MatmulInput& input) {
+    const int most = quantized_wgmma_columns(type);
+    const int row_blocks = count_blocks(products.matrices, QuantizedPlan::kRows);
+    const QuantizedPlan plan = QuantizedPlan::of(row_blocks, input.n_cols, processors_.count);
+    stream_.grow(segment_sums_, plan.n_sums(most));
+    stream_.grow(segment_counts_, plan.n_counts());
+    for (int column = 0; column < input.n; column += most) {
+        const int n = std::min(most, input.n - column);
+        multiply_quantized_wgmma(type, plan, products, row_bytes, input.n_cols,
+                                 input.lane_halves + static_cast<size_t>(column) * input.n_cols, n,
+                                 segment_sums_.data(), segment_counts_.data(), stream_);
+        for (int i = 0; i < products.matrices.count; ++i) {
+            products.matrices.y[i] += static_cast<size_t>(n) * products.matrices.n_rows[i];
+        }
+    }
+}
+
 void MatmulQueue::run_few_wgmma(OrderedProducts products, const MatmulInput& input) {
     const int row_blocks = count_blocks(products.matrices, FewPlan::kRows);
     const FewPlan plan = FewPlan::of(row_blocks, input.n_cols, processors_.count);

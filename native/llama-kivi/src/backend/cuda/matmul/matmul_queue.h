@@ -37,9 +37,10 @@ public:
 private:
     FewProducts products_of(WeightType type, std::span<const Product> products) const;
     void run_stream(std::span<const Product> products, const MatmulInput& input);
-    void run_tiles(MatmulKernel kernel, WeightType type, FewProducts products, size_t row_bytes,
-                   const MatmulInput& input);
-    void run_few_wgmma(OrderedProducts products, const MatmulInput& input);  // compiled only with LK_CUDA_WGMMA
+    void run_tiles(WeightType type, FewProducts products, size_t row_bytes, const MatmulInput& input);
+    // These two are compiled only with LK_CUDA_WGMMA.
+    void run_quantized_wgmma(WeightType type, OrderedProducts products, size_t row_bytes, const MatmulInput& input);
+    void run_few_wgmma(OrderedProducts products, const MatmulInput& input);
     void run_ordered(OrderedProducts products, const MatmulInput& input);
     void multiply_f16(const FewProducts& matrices, const MatmulInput& input);
     void multiply_halves(MatmulKernel kernel, const Product& product, const MatmulInput& input);

@@ -1,4 +1,4 @@
-// Dequantizes weights in shared memory to halves, per lane of tile.cu and tile_wgmma.cu.
+// Dequantizes weights in shared memory to halves, per lane of tile.cu.
 #pragma once
 
 #include "backend/cuda/device/halves.cuh"
@@ -82,13 +82,26 @@ public:
         }
     }
 
+    // Dequantizes a chunk of rows g + 16 kTile and g + 16 kTile + 8.
+    template <int kChunk, int kTile>
+    __device__ void decode(uint4 (&out)[2]) const {
+        decode<kChunk, kTile>(load<kChunk, kTile>(), out);
+    }
+
+private:
+    static constexpr bool kPairs = kType == WeightType::Q4_K || kType == WeightType::Q5_K;
+    // Rows whose scales a warp decodes at a time: one per lane; Q6_K has two scales per row and chunk.
+    static constexpr int kScaleRows = kType == WeightType::Q6_K ? 16 : 32;
+    static constexpr int kSlots = kRows / kScaleRows;
+    static constexpr int kBlockBytes = sizeof(BlockQ8_0);
+
     // Codes of a chunk of rows g + 16 kTile and g + 16 kTile + 8, as they are stored; of types without kLoads, nothing.
     struct Codes {
         unsigned words[kLoads ? 2 : 1][2];
         unsigned more[kLoads ? 2 : 1][2];  // Q6_K: the upper bits; Q8_0: the scale
     };
 
-    // The first half of decode, for a kernel that has something to do until the codes arrive.
+    // The first half of decode.
     template <int kChunk, int kTile>
     __device__ Codes load() const {
         Codes codes{};
@@ -110,12 +123,6 @@ public:
             }
         }
         return codes;
-    }
-
-    // Dequantizes a chunk of rows g + 16 kTile and g + 16 kTile + 8.
-    template <int kChunk, int kTile>
-    __device__ void decode(uint4 (&out)[2]) const {
-        decode<kChunk, kTile>(load<kChunk, kTile>(), out);
     }
 
     template <int kChunk, int kTile>
@@ -150,13 +157,6 @@ public:
             }
         }
     }
-
-private:
-    static constexpr bool kPairs = kType == WeightType::Q4_K || kType == WeightType::Q5_K;
-    // Rows whose scales a warp decodes at a time: one per lane; Q6_K has two scales per row and chunk.
-    static constexpr int kScaleRows = kType == WeightType::Q6_K ? 16 : 32;
-    static constexpr int kSlots = kRows / kScaleRows;
-    static constexpr int kBlockBytes = sizeof(BlockQ8_0);
 
     // The upper nibbles are not shifted, but multiplied by 1/16, which is exact.
     template <int kChunk>

@@ -44,7 +44,7 @@ __device__ __forceinline__ void multiply_tiles_of_chunk(const Block& own, const 
 
 // kTiles: tiles of 8 tokens.
 template <WeightType kType, int kTiles>
-__global__ void __launch_bounds__(TileWarps<kTiles, false>::kThreads, 1)
+__global__ void __launch_bounds__(TileWarps<kTiles>::kThreads, 1)
     multiply_tiles_kernel(const __grid_constant__ TileWork a) {
     using Block = TileBlock<kType, kTiles>;
     constexpr int kStageBytes = Block::kStageBytes;
@@ -53,9 +53,7 @@ __global__ void __launch_bounds__(TileWarps<kTiles, false>::kThreads, 1)
     const TilePlan& plan = a.plan;
     const int begin = plan.shares.begin(blockIdx.x);
     const int end = plan.shares.begin(blockIdx.x + 1);
-    const int warp = threadIdx.x / 32;
-    const int sharer = warp / Block::kRowWarps;
-    const Block own = Block::of_thread(a, begin, end, sharer);
+    const Block own = Block::of_thread(a, begin, end);
     uint8_t* const shared_end = shared + plan.n_stages * kStageBytes;
     const auto next_stage = [&](uint8_t* stage) {
         return stage + kStageBytes == shared_end ? shared : stage + kStageBytes;
@@ -135,8 +133,8 @@ void multiply_tiles(WeightType type, FewProducts products, size_t row_bytes, int
         constexpr auto* kKernel = multiply_tiles_kernel<decltype(t)::value, decltype(tiles)::value>;
         static const bool raised = raise_shared_bytes(kKernel);
         static_cast<void>(raised);
-        queue(kKernel, dim3(plan.shares.n_blocks), TileWarps<decltype(tiles)::value, false>::kThreads,
-              plan.shared_bytes, stream, work);
+        queue(kKernel, dim3(plan.shares.n_blocks), TileWarps<decltype(tiles)::value>::kThreads, plan.shared_bytes,
+              stream, work);
     });
 }
 

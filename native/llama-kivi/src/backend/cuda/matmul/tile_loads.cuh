@@ -27,25 +27,22 @@ struct TileCopies {
     int tokens;  // from the first one on
 };
 
-// kWgmma: tokens are in panels, as wgmma reads them; otherwise in rows of a step.
-template <WeightType kType, int kTiles, bool kWgmma>
+template <WeightType kType, int kTiles>
 struct TileLoads {
     using S = Step<kType>;
-    static constexpr int kThreads = TileWarps<kTiles, kWgmma>::kThreads;
+    static constexpr int kThreads = TileWarps<kTiles>::kThreads;
     static constexpr int kRows = TilePlan::kRows;
     static constexpr int kColumns = 8 * kTiles;
     static constexpr int kStageBytes = S::kStep.stage_bytes(kTiles);
     static constexpr int kMostStages = tile_stages(kType, kColumns, TilePlan::kMostSharedBytes);
     // Rows of super blocks end with a step: what is copied after their end is not decoded.
     static constexpr bool kWholeSteps = block_elements(kType) == kStepElements;
-    static constexpr int kPanelBytes = 128;  // of a token: 64 elements
     // Lanes that copy a row, one piece each, and rows copied at once; the same for tokens.
     static constexpr int kRowLanes = S::kPieces <= 8 ? 8 : S::kPieces <= 16 ? 16 : 32;
     static constexpr int kRowsAtOnce = kThreads / kRowLanes;
     static constexpr int kColumnLanes = kStepElements / 8;
     static constexpr int kColumnsAtOnce = kThreads / kColumnLanes;
     static constexpr int kRowCopies = kRows / kRowsAtOnce;
-    static constexpr int kTokenBytes = kWgmma ? kPanelBytes : S::kColumnBytes;  // to the next token
     static constexpr int kColumnCopies = kColumns < kColumnsAtOnce ? 1 : kColumns / kColumnsAtOnce;
     static_assert(kRowsAtOnce % 8 == 0);  // the rows of a thread have the same alignment, as blocks have even sizes
 
@@ -121,7 +118,7 @@ struct TileLoads {
     __device__ __forceinline__ void copy_columns(const TileCopies& c) const {
 #pragma unroll
         for (int k = kPart * kColumnCopies / kParts; k < (kPart + 1) * kColumnCopies / kParts; ++k) {
-            copy_async_if(k * kColumnsAtOnce < c.tokens, c.columns_to + k * kColumnsAtOnce * kTokenBytes,
+            copy_async_if(k * kColumnsAtOnce < c.tokens, c.columns_to + k * kColumnsAtOnce * S::kColumnBytes,
                           c.columns + static_cast<int64_t>(k * kColumnsAtOnce) * a.n_cols);
         }
     }
@@ -177,13 +174,9 @@ struct TileLoads {
 
 private:
     // A piece of 8 elements of a token. Neighbouring tokens have opposite halves of every 128 bytes swapped, so that
-    // they start in different banks; in a panel, all eight pieces are permuted.
+    // they start in different banks.
     __device__ static __forceinline__ uint8_t* columns_to(uint8_t* stage, int token, int piece) {
-        uint8_t* const tokens = stage + S::kWeightBytes + token * kTokenBytes;
-        if constexpr (kWgmma) {
-            return tokens + piece / 8 * (kColumns * kTokenBytes) + 16 * (piece % 8 ^ token % 8);
-        }
-        return tokens + 16 * (piece ^ token % 2 * 4);
+        return stage + S::kWeightBytes + token * S::kColumnBytes + 16 * (piece ^ token % 2 * 4);
     }
 };
 

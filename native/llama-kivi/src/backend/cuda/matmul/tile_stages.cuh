@@ -1,4 +1,4 @@
-// The stages of the tiled GEMM; tile.cu and tile_wgmma.cu call them.
+// The stages of the tiled GEMM; tile.cu calls them.
 #pragma once
 
 #include <algorithm>
@@ -16,9 +16,9 @@ namespace {
 
 // A thread block and its units. Of every 16 rows and 8 tokens of its warp, a lane has rows g and g + 8 and tokens 2 j
 // and 2 j + 1.
-template <WeightType kType, int kTiles, bool kWgmma = false>
-struct TileBlock : TileLoads<kType, kTiles, kWgmma> {
-    using Loads = TileLoads<kType, kTiles, kWgmma>;
+template <WeightType kType, int kTiles>
+struct TileBlock : TileLoads<kType, kTiles> {
+    using Loads = TileLoads<kType, kTiles>;
     using S = Step<kType>;
     using Loads::a;
     using Loads::advance;
@@ -27,12 +27,12 @@ struct TileBlock : TileLoads<kType, kTiles, kWgmma> {
     using Loads::kRows;
     using Loads::kStageBytes;
     using Loads::kThreads;
-    static constexpr int kRowWarps = TileWarps<kTiles, kWgmma>::kRowWarps;
-    static constexpr int kWarpRows = TileWarps<kTiles, kWgmma>::kWarpRows;
+    static constexpr int kRowWarps = TileWarps<kTiles>::kRowWarps;
+    static constexpr int kWarpRows = TileWarps<kTiles>::kWarpRows;
     static constexpr int kRowTiles = kWarpRows / 16;  // per warp
-    static constexpr int kSharers = TileWarps<kTiles, kWgmma>::kSharers;
+    static constexpr int kSharers = TileWarps<kTiles>::kSharers;
     static constexpr int kEach = kStepElements / kSharers;
-    static_assert(kEach % 64 == 0);                          // a decoder has two chunks
+    static_assert(kEach == 64 && kSharers == 4);             // a decoder has two chunks
     static constexpr int kSums = kWarpRows * kColumns / 32;  // per lane
     static constexpr int kKept = kSums / kSharers;           // per lane, after the exchange
     using Accumulators = float[kRowTiles][kTiles][4];
@@ -47,9 +47,10 @@ struct TileBlock : TileLoads<kType, kTiles, kWgmma> {
     int first;       // the lane's first element in a step
     unsigned upper;  // Decoder::upper_bytes()
 
-    // This thread's. sharer: that of its warp.
-    __device__ static TileBlock of_thread(const TileWork& work, int first_unit, int end_unit, int sharer) {
+    // This thread's.
+    __device__ static TileBlock of_thread(const TileWork& work, int first_unit, int end_unit) {
         const int warp = threadIdx.x / 32;
+        const int sharer = warp / kRowWarps;
         const int j = threadIdx.x % 4;
         return {{work},
                 first_unit,
@@ -88,13 +89,12 @@ struct TileBlock : TileLoads<kType, kTiles, kWgmma> {
         }
     }
 
-    // Stage "decode": starts decoding the lane's rows of a unit, from element first + kFrom on.
-    template <int kFrom = 0>
+    // Stage "decode": starts decoding the lane's rows of a unit.
     __device__ __forceinline__ void begin_unit(const BytesBefore& before, const uint8_t* stage,
                                                Decoder& decoder) const {
         const uint8_t* const rows = stage + (warp_row + g) * S::kPitch + before.codes % 16;
         const uint8_t* const scales = stage + (warp_row + Decoder::scale_row()) * S::kPitch + before.scales % 16;
-        decoder.begin({rows, scales, first + kFrom}, upper);
+        decoder.begin({rows, scales, first}, upper);
     }
 
     // Loads a lane's elements of a chunk of token g of tile t.
@@ -134,9 +134,7 @@ struct TileBlock : TileLoads<kType, kTiles, kWgmma> {
             sum[i] = acc[i / (4 * kTiles)][i / 4 % kTiles][i % 4];
         }
         exchange<kSums / 2>(stage, kSharers / 2, sum);
-        if constexpr (kSharers == 4) {
-            exchange<kSums / 4>(stage, 1, sum);
-        }
+        exchange<kSums / 4>(stage, 1, sum);
         const int tile_begin = at.tile * a.plan.n_steps;
         const int n_done = unit + 1 - max(begin, tile_begin);
         if (n_done == a.plan.n_steps) {

@@ -17,12 +17,11 @@ constexpr int kStepElements = TilePlan::kStepElements;
 
 // Warps of a thread block with kTiles tiles of 8 tokens: kRowWarps have different rows, kSharers split the elements of
 // each row. With many tokens a warp has as many rows as its registers can accumulate, because each warp reads all
-// tokens from shared memory. With fewer tokens decoding is the bottleneck, and more warps hide its latency. kWgmma: a
-// sharer is a warpgroup, which reads the tokens once.
-template <int kTiles, bool kWgmma>
+// tokens from shared memory. With fewer tokens decoding is the bottleneck, and more warps hide its latency.
+template <int kTiles>
 struct TileWarps {
-    static constexpr int kSharers = kWgmma ? 2 : 4;
-    static constexpr int kWarpRows = kTiles >= 4 && !kWgmma ? 64 : 32;
+    static constexpr int kSharers = 4;
+    static constexpr int kWarpRows = kTiles >= 4 ? 64 : 32;
     static constexpr int kRowWarps = TilePlan::kRows / kWarpRows;
     static constexpr int kThreads = kRowWarps * kSharers * 32;
 };
@@ -38,17 +37,6 @@ struct Step {
     static constexpr int kWeightBytes = kStep.weight_bytes;
     static constexpr int kColumnBytes = TileStep::kColumnBytes;
 };
-
-// Waits for all groups of copies but the last `groups`, at most kMost.
-template <int kMost>
-__device__ __forceinline__ void wait_for_all_but(int groups) {
-    if constexpr (kMost > 0) {
-        if (groups < kMost) {
-            return wait_for_all_but<kMost - 1>(groups);
-        }
-    }
-    copy_wait<kMost>();
-}
 
 // Floats that a lane accesses at once.
 template <int kCount>

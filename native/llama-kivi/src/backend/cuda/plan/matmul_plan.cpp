@@ -5,6 +5,7 @@
 #include "backend/cuda/plan/few_plan.h"
 #include "backend/cuda/plan/matmul_launch.h"
 #include "backend/cuda/plan/ordered_plan.h"
+#include "backend/cuda/plan/quantized_wgmma_plan.h"
 #include "backend/cuda/plan/stream_plan.h"
 #include "base/error.h"
 
@@ -54,14 +55,17 @@ MatmulKernel select_matmul(WeightType type, int64_t n_cols, int n, const Process
              "and a multiple of 8. Leave all layers on the CPU",
              type_text(type).c_str(), static_cast<long long>(n_cols), n);
     const int shared_bytes = processors.shared_bytes;
+    const bool with_wgmma = processors.wgmma && takes_quantized_wgmma(type, n_cols);
     if (invariant) {
         if (is_float(type)) {
             // With wgmma, halves are read faster; other floats would have to be converted first.
             const bool few = n <= OrderedPlan::kFewColumns && !(processors.wgmma && type == WeightType::F16);
             return few ? MatmulKernel::ordered_few : MatmulKernel::ordered;
         }
-        const MatmulKernel tiles = processors.wgmma ? MatmulKernel::tiles_wgmma : MatmulKernel::tiles;
-        return tile_columns(type, shared_bytes) > 0 ? tiles : MatmulKernel::ordered;
+        if (with_wgmma) {
+            return MatmulKernel::quantized_wgmma;
+        }
+        return tile_columns(type, shared_bytes) > 0 ? MatmulKernel::tiles : MatmulKernel::ordered;
     }
     if (n == 1) {
         if (streams(type, n_cols, shared_bytes)) {
@@ -75,10 +79,11 @@ MatmulKernel select_matmul(WeightType type, int64_t n_cols, int n, const Process
     if (n <= few_columns(type)) {
         return MatmulKernel::few;
     }
-    const int most = processors.wgmma ? kWgmmaColumns : kTileColumns;
-    if (!is_float(type) && n <= most &&
-        tile_stages(type, std::min(n, kTileColumns), shared_bytes) >= TilePlan::kLeastStages) {
-        return processors.wgmma && n >= kWgmmaFrom ? MatmulKernel::tiles_wgmma : MatmulKernel::tiles;
+    if (with_wgmma && n >= kQuantizedWgmmaFrom && n <= kQuantizedWgmmaMost) {
+        return MatmulKernel::quantized_wgmma;
+    }
+    if (!is_float(type) && n <= kTileColumns && tile_stages(type, n, shared_bytes) >= TilePlan::kLeastStages) {
+        return MatmulKernel::tiles;
     }
     return MatmulKernel::halves;
 }
@@ -134,6 +139,14 @@ TilePlan plan_tiles(WeightType type, const FewProducts& products, int n_cols, in
     plan.shared_bytes = plan.n_stages * TileStep::of(type).stage_bytes(column_tiles(n));
     plan.shares = Shares::of(plan.n_tiles * plan.n_steps, processors.count);
     return plan;
+}
+
+void fail_registers(const char* kernel, int n_registers, int expected) {
+    LK_FAIL(
+        LK_INTERNAL_ERROR,
+        "%s: it is compiled for %d registers per thread instead of %d. Compile the CUDA plugin with another version "
+        "of CUDA, or set LLAMA_KIVI_CUDA_WGMMA=0",
+        kernel, n_registers, expected);
 }
 
 void fail_weights(const char* operation, WeightType type) {

@@ -13,16 +13,16 @@
 namespace lk::cuda {
 
 enum class MatmulKernel {
-    stream,        // one token in floats or 8 bits; weights through shared memory, see `streams`
-    vector,        // one token in floats
-    vector_codes,  // one token in 8 bits
-    few,           // few tokens in halves, float weights
-    few_wgmma,     // the same with wgmma: up to FewPlan::kMostTokens tokens, F16 weights
-    tiles,         // up to kTileColumns tokens in halves, quantized weights
-    tiles_wgmma,   // the same with wgmma: kWgmmaFrom to kWgmmaColumns tokens in lane halves; see ToLaneHalves
-    halves,        // cuBLAS, after converting weights to halves
-    ordered,       // batch-invariant: any number of tokens, after converting weights to halves; with wgmma if it can
-    ordered_few,   // the same order of summing for few tokens and float weights
+    stream,           // one token in floats or 8 bits; weights through shared memory, see `streams`
+    vector,           // one token in floats
+    vector_codes,     // one token in 8 bits
+    few,              // few tokens in halves, float weights
+    few_wgmma,        // the same with wgmma: up to FewPlan::kMostTokens tokens, F16 weights
+    tiles,            // up to kTileColumns tokens in halves, quantized weights
+    quantized_wgmma,  // the same with wgmma: weights of takes_quantized_wgmma, tokens in lane halves; see ToLaneHalves
+    halves,           // cuBLAS, after converting weights to halves
+    ordered,          // batch-invariant: any number of tokens, after converting weights to halves; with wgmma if it can
+    ordered_few,      // the same order of summing for few tokens and float weights
 };
 
 // Whether kernels with one token need it in 8 bits.
@@ -36,17 +36,15 @@ constexpr int few_columns(WeightType type) {
     return type == WeightType::F32 || type == WeightType::BF16 ? 32 : type == WeightType::F16 ? 8 : 1;
 }
 
-constexpr int kTileColumns = 64;    // tokens of a launch of multiply_tiles
-constexpr int kWgmmaFrom = 33;      // with fewer tokens, decoding binds, and the other kernel has more warps
-constexpr int kWgmmaColumns = 128;  // tokens that several launches multiply faster than cuBLAS
+constexpr int kTileColumns = 64;  // tokens of a launch of multiply_tiles
 
 constexpr bool takes_lane_halves(MatmulKernel kernel) {
-    return kernel == MatmulKernel::tiles_wgmma;
+    return kernel == MatmulKernel::quantized_wgmma;
 }
 
 // Selects the kernel for n tokens; the launches use it too. Throws LK_UNSUPPORTED if there is none; the message names
 // type and shape. invariant: the kernels of a type have the same order of summing for every n; `tiles` and
-// `tiles_wgmma` then take any n.
+// `quantized_wgmma` then take any n.
 MatmulKernel select_matmul(WeightType type, int64_t n_cols, int n, const Processors& processors, bool invariant);
 
 bool supports_matmul(WeightType type, int64_t n_cols);
@@ -91,7 +89,7 @@ struct GemmBatch {
     static GemmBatch of(const FewProducts& products, int first);
 };
 
-// Work distribution of multiply_tiles and multiply_tiles_wgmma; see matmul/tile.cu.
+// Work distribution of multiply_tiles; see matmul/tile.cu.
 struct TilePlan {
     static constexpr int kRows = 128;
     static constexpr int kSums = kRows * kTileColumns;
