@@ -127,6 +127,7 @@ __device__ __forceinline__ void multiply_steps(const QuantizedWork& a, const Wgm
                 multiply_chunk<Tile>(rows[0], operand, 0, sums);
                 if constexpr (kPanel == 0) {
                     if (previous >= 0) {
+                        __syncwarp();  // all lanes are done with its codes
                         stages.release(previous);
                     }
                 }
@@ -165,7 +166,7 @@ __global__ void __launch_bounds__(Tile::kBoundThreads, 1)
     start_next();
     const WgmmaStages<Tile> stages(shared);
     if (threadIdx.x == 0) {
-        stages.init(Tile::kFetchThreads / 32 + 1);
+        stages.init(Tile::kFetchThreads + 1);  // and the tokens
     }
     __syncthreads();
     if (threadIdx.x < Tile::kThreads) {

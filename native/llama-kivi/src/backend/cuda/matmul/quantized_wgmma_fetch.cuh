@@ -188,10 +188,7 @@ __device__ __forceinline__ void fetch_quantized_steps(const TensorMap& tokens, c
                                                       stage + Tile::kScales + row * Tile::kScaleBytes);
         }
         alignment.advance();
-        __syncwarp();
-        if (threadIdx.x % 32 == 0) {
-            barrier_arrive(stages.full(done.stage));
-        }
+        barrier_arrive(stages.full(done.stage));
         done.advance();
     }
 }
