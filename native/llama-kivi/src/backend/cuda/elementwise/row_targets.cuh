@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "backend/cuda/device/halves.cuh"
+#include "backend/cuda/device/row_sums.cuh"
 #include "backend/cuda/device/warp.cuh"
 #include "base/finite.h"
 
@@ -11,10 +12,6 @@ namespace lk::cuda {
 
 __device__ inline float greatest(float4 v) {
     return fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w)));
-}
-
-__device__ inline bool is_finite(float4 v) {
-    return lk::is_finite(v.x) && lk::is_finite(v.y) && lk::is_finite(v.z) && lk::is_finite(v.w);
 }
 
 // A target stores four elements at a time; i is a multiple of four.
@@ -37,9 +34,9 @@ struct ToHalves {
     }
 };
 
-// Halves in the order in which lanes of quantized_wgmma.cu have weights: a lane has eight consecutive elements of every 32,
-// and a multiplication takes its elements 2 j, 2 j + 1, 2 j + 8 and 2 j + 9 of 16. So of the 32, element
-// 8 j + 4 m + 2 h + e is at 16 m + 8 h + 2 j + e.
+// Halves in the order in which lanes of quantized_wgmma.cu have weights: a lane has eight consecutive elements of every
+// 32, and a multiplication takes its elements 2 j, 2 j + 1, 2 j + 8 and 2 j + 9 of 16. So of the 32, element 8 j + 4 m
+// + 2 h + e is at 16 m + 8 h + 2 j + e.
 struct ToLaneHalves {
     uint16_t* out;
 
