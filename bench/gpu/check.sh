@@ -4,6 +4,7 @@
 # GoogleTest's sources.
 #   FILTER, MEMCHECK, RACECHECK: tests to run, and tests to run under each tool of compute-sanitizer (empty: none)
 #   LK_GTEST_SOURCES, BUILD, OUT: folders
+#   LLAMA_KIVI_FALCON: a Falcon model with the demo model's vocabulary; without it, the test of its text is skipped
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

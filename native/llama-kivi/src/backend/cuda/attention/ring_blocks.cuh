@@ -148,6 +148,30 @@ struct RingBlocks {
         }
     }
 
+    // The channel in a block that element i of 8 of lane j is multiplied with.
+    __device__ static int query_channel(int block, int j, int i) {
+        const int low = 4 * j + i % 4;
+        return block % 2 == 1 ? low + (i < 4 ? 0 : 16) : (low + (i < 4 ? 2 : 18)) % 32;
+    }
+    // A lane's bytes of eight elements times `inverse`: their plane 0 or 1.
+    __device__ static void pack_query(const float (&x)[8], float inverse, int plane, unsigned (&packed)[2]) {
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+            const int n = __float2int_rn(x[i] * inverse);
+            const int high = (n + 64) >> 7;
+            packed[i / 4] |= (static_cast<unsigned>(plane == 0 ? high : n - 128 * high) & 0xffu) << (8 * (i % 4));
+        }
+    }
+    // Byte c of four tokens' words, in a[c][h].
+    __device__ static void transpose(const unsigned (&t)[4], int h, unsigned (&a)[4][2]) {
+        const unsigned low[2] = {__byte_perm(t[0], t[1], 0x5140), __byte_perm(t[2], t[3], 0x5140)};
+        const unsigned high[2] = {__byte_perm(t[0], t[1], 0x7362), __byte_perm(t[2], t[3], 0x7362)};
+        a[0][h] = __byte_perm(low[0], low[1], 0x5410);
+        a[1][h] = __byte_perm(low[0], low[1], 0x7632);
+        a[2][h] = __byte_perm(high[0], high[1], 0x5410);
+        a[3][h] = __byte_perm(high[0], high[1], 0x7632);
+    }
+
     // row: the query row times the scale of scores.
     __device__ void load_query(const float* row, float scale, Query& q) const {
         const int block = block_of(g / 2);
@@ -156,9 +180,7 @@ struct RingBlocks {
         if (block >= 0) {
 #pragma unroll
             for (int i = 0; i < 8; ++i) {
-                const int low = 4 * j + i % 4;
-                const int c = block % 2 == 1 ? low + (i < 4 ? 0 : 16) : (low + (i < 4 ? 2 : 18)) % 32;
-                x[i] = row[32 * block + c] * scale;
+                x[i] = row[32 * block + query_channel(block, j, i)] * scale;
                 top = fmaxf(top, fabsf(x[i]));
             }
         }
@@ -167,12 +189,7 @@ struct RingBlocks {
         constexpr float kLargest = 127 * 128;
         const float inverse = finite_quotient(kLargest, top);
         unsigned packed[2] = {};
-#pragma unroll
-        for (int i = 0; i < 8; ++i) {
-            const int n = __float2int_rn(x[i] * inverse);
-            const int high = (n + 64) >> 7;
-            packed[i / 4] |= (static_cast<unsigned>(g % 2 == 0 ? high : n - 128 * high) & 0xffu) << (8 * (i % 4));
-        }
+        pack_query(x, inverse, g % 2, packed);
 #pragma unroll
         for (int b = 0; b < kD / 32; ++b) {
             q.b[b][0] = b == block ? packed[0] : 0;
@@ -278,13 +295,7 @@ struct RingBlocks {
                         t[i] = __byte_perm(t[i], extra[4 * h + i], split);
                     }
                 }
-                // Channel c of four tokens in a word.
-                const unsigned low[2] = {__byte_perm(t[0], t[1], 0x5140), __byte_perm(t[2], t[3], 0x5140)};
-                const unsigned high[2] = {__byte_perm(t[0], t[1], 0x7362), __byte_perm(t[2], t[3], 0x7362)};
-                a[0][h] = __byte_perm(low[0], low[1], 0x5410);
-                a[1][h] = __byte_perm(low[0], low[1], 0x7632);
-                a[2][h] = __byte_perm(high[0], high[1], 0x5410);
-                a[3][h] = __byte_perm(high[0], high[1], 0x7632);
+                transpose(t, h, a);
             }
             const unsigned b0 = b == block ? packed[0] : 0;
             const unsigned b1 = b == block ? packed[1] : 0;

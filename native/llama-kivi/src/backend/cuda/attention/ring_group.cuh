@@ -63,9 +63,7 @@ struct RingGroup {
         for (int b = 0; b < kBlocks; ++b) {
 #pragma unroll
             for (int i = 0; i < 8; ++i) {
-                const int low = 4 * j + i % 4;
-                const int c = b % 2 == 1 ? low + (i < 4 ? 0 : 16) : (low + (i < 4 ? 2 : 18)) % 32;
-                x[b][i] = row[32 * b + c] * a.scale;
+                x[b][i] = row[32 * b + Blocks::query_channel(b, j, i)] * a.scale;
                 top = fmaxf(top, fabsf(x[b][i]));
             }
         }
@@ -75,15 +73,8 @@ struct RingGroup {
         const float inverse = finite_quotient(kLargest, top);
 #pragma unroll
         for (int b = 0; b < kBlocks; ++b) {
-            unsigned packed[2] = {};
-#pragma unroll
-            for (int i = 0; i < 8; ++i) {
-                const int n = __float2int_rn(x[b][i] * inverse);
-                const int high = (n + 64) >> 7;
-                packed[i / 4] |= (static_cast<unsigned>(g % 2 == 0 ? high : n - 128 * high) & 0xffu) << (8 * (i % 4));
-            }
-            q.b[b][0] = packed[0];
-            q.b[b][1] = packed[1];
+            q.b[b][0] = q.b[b][1] = 0;
+            Blocks::pack_query(x[b], inverse, g % 2, q.b[b]);
         }
         q.step = __shfl_sync(kAllLanes, top / kLargest, 8 * j);
     }
@@ -189,13 +180,7 @@ struct RingGroup {
                         t[i] = __byte_perm(t[i], extra[4 * h + i], split);
                     }
                 }
-                // Channel c of four tokens in a word.
-                const unsigned low[2] = {__byte_perm(t[0], t[1], 0x5140), __byte_perm(t[2], t[3], 0x5140)};
-                const unsigned high[2] = {__byte_perm(t[0], t[1], 0x7362), __byte_perm(t[2], t[3], 0x7362)};
-                a[0][h] = __byte_perm(low[0], low[1], 0x5410);
-                a[1][h] = __byte_perm(low[0], low[1], 0x7632);
-                a[2][h] = __byte_perm(high[0], high[1], 0x5410);
-                a[3][h] = __byte_perm(high[0], high[1], 0x7632);
+                Blocks::transpose(t, h, a);
             }
             int sum[2][4] = {};
             multiply_unsigned(sum[0], a[0][0], a[1][0], a[0][1], a[1][1], packed[0], packed[1]);
