@@ -1,6 +1,7 @@
 // Kernel launches with programmatic dependent launch: a kernel may start before the preceding one ends, which hides its
-// launch and its reads of data that does not change: weights, and what earlier passes have cached, because uploads
-// between the kernels of two passes order them. Every kernel must call after_previous before it accesses other data.
+// launch and its reads of data that does not change: weights, and what earlier passes have cached, because each
+// pass begins with an upload, which orders it after them. Every kernel must call after_previous before it accesses
+// other data.
 #pragma once
 
 #include <cuda_runtime_api.h>
