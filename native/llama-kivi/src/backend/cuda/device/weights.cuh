@@ -203,6 +203,31 @@ __device__ inline uint4 to_halves(const unsigned (&words)[2], __half2 scale, __h
     return make_uint4(pair(words[0], 0x4140), pair(words[0], 0x4342), pair(words[1], 0x4140), pair(words[1], 0x4342));
 }
 
+// The same of codes with a fixed middle: (code - kMiddle) scale.
+template <int kMiddle>
+__device__ inline uint4 centred_to_halves(const unsigned (&words)[2], __half2 scale, unsigned upper) {
+    const auto pair = [&](unsigned word, unsigned select) {
+        return bits(__hmul2(bytes_to_halves(word, select, kMiddle, upper), scale));
+    };
+    return make_uint4(pair(words[0], 0x4140), pair(words[0], 0x4342), pair(words[1], 0x4140), pair(words[1], 0x4342));
+}
+
+// The same of lower (kHalf = 0) or upper nibbles, which are not shifted, but multiplied by 1/16, which is exact.
+template <int kHalf>
+__device__ inline uint4 nibbles_to_halves(const unsigned (&words)[2], __half2 scale, __half2 offset, unsigned upper) {
+    if constexpr (kHalf == 0) {
+        return to_halves({words[0] & 0x0f0f0f0fu, words[1] & 0x0f0f0f0fu}, scale, offset, upper);
+    } else {
+        const auto pair = [&](unsigned word, unsigned select) {
+            const __half2 sixteenfold = halves(__byte_perm(word & 0xf0f0f0f0u, upper, select));
+            const __half2 code = __hfma2(sixteenfold, __float2half2_rn(1.0f / 16), __float2half2_rn(-1024.0f / 16));
+            return bits(__hfma2(code, scale, offset));
+        };
+        return make_uint4(pair(words[0], 0x4140), pair(words[0], 0x4342), pair(words[1], 0x4140),
+                          pair(words[1], 0x4342));
+    }
+}
+
 __device__ inline uint4 to_halves(const Codes8& codes) {
     return to_halves(codes.words, __float2half2_rn(codes.scale), __float2half2_rn(codes.offset));
 }

@@ -64,30 +64,17 @@ struct QuantizedRow4 {
         const __half2 both = halves(kHalf == 0 ? codes.scales.x : codes.scales.y);
         const __half2 scale = __low2half2(both);
         const __half2 offset = __high2half2(both);
-        const auto four = [&](unsigned word, unsigned fifth, unsigned& low, unsigned& high) {
-            const auto pair = [&](unsigned select) {
-                if constexpr (kFive) {
-                    constexpr int kShift = 2 * kPanel + kHalf - 4;
-                    const unsigned bit = (kShift >= 0 ? fifth >> (kShift & 31) : fifth << (-kShift & 31)) & 0x10101010u;
-                    const unsigned bytes = ((kHalf == 0 ? word : word >> 4) & 0x0f0f0f0fu) | bit;
-                    return bits(__hfma2(bytes_to_halves(bytes, select, 0, upper), scale, offset));
-                } else if constexpr (kHalf == 0) {
-                    return bits(__hfma2(bytes_to_halves(word & 0x0f0f0f0fu, select, 0, upper), scale, offset));
-                } else {
-                    // The upper nibbles are not shifted, but multiplied by 1/16, which is exact.
-                    const __half2 sixteenfold = halves(__byte_perm(word & 0xf0f0f0f0u, upper, select));
-                    const __half2 code =
-                        __hfma2(sixteenfold, __float2half2_rn(1.0f / 16), __float2half2_rn(-1024.0f / 16));
-                    return bits(__hfma2(code, scale, offset));
-                }
+        if constexpr (kFive) {
+            const auto bytes = [](unsigned word, unsigned fifth) {
+                constexpr int kShift = 2 * kPanel + kHalf - 4;
+                const unsigned bit = (kShift >= 0 ? fifth >> (kShift & 31) : fifth << (-kShift & 31)) & 0x10101010u;
+                return ((kHalf == 0 ? word : word >> 4) & 0x0f0f0f0fu) | bit;
             };
-            low = pair(0x4140);
-            high = pair(0x4342);
-        };
-        uint4 out;
-        four(codes.words.x, codes.fifth.x, out.x, out.y);
-        four(codes.words.y, codes.fifth.y, out.z, out.w);
-        return out;
+            return to_halves({bytes(codes.words.x, codes.fifth.x), bytes(codes.words.y, codes.fifth.y)}, scale, offset,
+                             upper);
+        } else {
+            return nibbles_to_halves<kHalf>({codes.words.x, codes.words.y}, scale, offset, upper);
+        }
     }
 };
 
@@ -135,19 +122,14 @@ struct QuantizedRow6 {
     __device__ __forceinline__ static uint4 decode(const Codes& codes, unsigned upper) {
         const __half2 both = halves(codes.scales);
         const __half2 scale = kHalf == 0 ? __low2half2(both) : __high2half2(both);
-        const auto four = [&](int w, unsigned& low, unsigned& high) {
+        const auto bytes = [&](int w) {
             constexpr int kQuarter = kPanel % 2 * 2 + kHalf;
             const unsigned nibbles = (kPanel % 2 == 0 ? codes.low[kHalf][w] : codes.low[kHalf][w] >> 4) & 0x0f0f0f0fu;
             const unsigned more =
                 kQuarter < 2 ? codes.high[w] << (4 - 2 * kQuarter) : codes.high[w] >> (2 * kQuarter - 4);
-            const unsigned bytes = nibbles | (more & 0x30303030u);
-            low = bits(__hmul2(bytes_to_halves(bytes, 0x4140, 32, upper), scale));
-            high = bits(__hmul2(bytes_to_halves(bytes, 0x4342, 32, upper), scale));
+            return nibbles | (more & 0x30303030u);
         };
-        uint4 out;
-        four(0, out.x, out.y);
-        four(1, out.z, out.w);
-        return out;
+        return centred_to_halves<32>({bytes(0), bytes(1)}, scale, upper);
     }
 };
 
@@ -183,16 +165,11 @@ struct QuantizedRow8 {
     template <int kPanel, int kHalf>
     __device__ __forceinline__ static uint4 decode(const Codes& codes, unsigned upper) {
         const __half2 scale = __half2half2(__ushort_as_half(codes.scales[kHalf]));
-        const auto four = [&](int w, unsigned& low, unsigned& high) {
+        const auto bytes = [&](int w) {
             const unsigned stored = kHalf == 0 ? __funnelshift_r(codes.low[w], codes.low[w + 1], 16) : codes.high[w];
-            const unsigned bytes = stored ^ 0x80808080u;
-            low = bits(__hmul2(bytes_to_halves(bytes, 0x4140, 128, upper), scale));
-            high = bits(__hmul2(bytes_to_halves(bytes, 0x4342, 128, upper), scale));
+            return stored ^ 0x80808080u;
         };
-        uint4 out;
-        four(0, out.x, out.y);
-        four(1, out.z, out.w);
-        return out;
+        return centred_to_halves<128>({bytes(0), bytes(1)}, scale, upper);
     }
 };
 

@@ -137,7 +137,7 @@ private:
                 const __half2 scale = __low2half2(both);
                 const __half2 offset = __high2half2(both);
                 if constexpr (kType == WeightType::Q4_K) {
-                    out[k] = decode4<kChunk>(codes.words[k], scale, offset);
+                    out[k] = nibbles_to_halves<kChunk>(codes.words[k], scale, offset, upper_);
                 } else {
                     out[k] = decode_half_pair<true, kChunk>(row, lane_.i, scale, offset, upper_);
                 }
@@ -148,37 +148,16 @@ private:
             } else if constexpr (kType == WeightType::Q8_0) {
                 const unsigned(&words)[2] = codes.words[k];
                 const __half2 scale = __half2half2(__ushort_as_half(static_cast<uint16_t>(codes.more[k][0])));
-                const auto pair = [&](int w, unsigned select) {
-                    return bits(__hmul2(bytes_to_halves(words[w] ^ 0x80808080u, select, 128, upper_), scale));
-                };
-                out[k] = make_uint4(pair(0, 0x4140), pair(0, 0x4342), pair(1, 0x4140), pair(1, 0x4342));
+                out[k] = centred_to_halves<128>({words[0] ^ 0x80808080u, words[1] ^ 0x80808080u}, scale, upper_);
             } else {
                 out[k] = decode8_halves<kType, Space::shared>(row, lane_.i + 32 * kChunk);
             }
         }
     }
 
-    // The upper nibbles are not shifted, but multiplied by 1/16, which is exact.
-    template <int kChunk>
-    __device__ uint4 decode4(const unsigned (&codes)[2], __half2 scale, __half2 offset) const {
-        const auto pair = [&](unsigned word, unsigned select) {
-            if constexpr (kChunk == 0) {
-                return bits(__hfma2(bytes_to_halves(word & 0x0f0f0f0fu, select, 0, upper_), scale, offset));
-            }
-            const __half2 sixteenfold = halves(__byte_perm(word & 0xf0f0f0f0u, upper_, select));
-            const __half2 code = __hfma2(sixteenfold, __float2half2_rn(1.0f / 16), __float2half2_rn(-1024.0f / 16));
-            return bits(__hfma2(code, scale, offset));
-        };
-        return make_uint4(pair(codes[0], 0x4140), pair(codes[0], 0x4342), pair(codes[1], 0x4140),
-                          pair(codes[1], 0x4342));
-    }
-
     __device__ uint4 decode6(const unsigned (&low)[2], const unsigned (&high)[2], __half2 scale) const {
-        const auto pair = [&](int w, unsigned select) {
-            const unsigned codes = (low[w] & 0x0f0f0f0fu) | (high[w] & 0x03030303u) << 4;
-            return bits(__hmul2(bytes_to_halves(codes, select, 32, upper_), scale));
-        };
-        return make_uint4(pair(0, 0x4140), pair(0, 0x4342), pair(1, 0x4140), pair(1, 0x4342));
+        const auto codes = [&](int w) { return (low[w] & 0x0f0f0f0fu) | (high[w] & 0x03030303u) << 4; };
+        return centred_to_halves<32>({codes(0), codes(1)}, scale, upper_);
     }
 
     Lane lane_;
