@@ -162,6 +162,26 @@ struct RingBlocks {
             packed[i / 4] |= (static_cast<unsigned>(plane == 0 ? high : n - 128 * high) & 0xffu) << (8 * (i % 4));
         }
     }
+    // A lane's bytes of eight weights, at most `top` and not negative: their plane 0 or 1. Returns the unit of the
+    // weights of lanes with the same g.
+    __device__ static float pack_weights(const float (&weight)[8], float top, int plane, unsigned (&packed)[2]) {
+        top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, 1));
+        top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, 2));
+        constexpr float kLargest = 65535;
+        top = fmaxf(top, 1e-30f);
+        const float inverse = __fdividef(kLargest, top);
+        const unsigned select = plane == 0 ? 0x0051u : 0x0040u;
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+            unsigned n[4];  // a weight's integer, in the low bits
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+                n[i] = __float_as_uint(weight[4 * h + i] * inverse + 8388608.0f);
+            }
+            packed[h] = __byte_perm(__byte_perm(n[0], n[1], select), __byte_perm(n[2], n[3], select), 0x5410);
+        }
+        return top * (1 / kLargest);
+    }
     // Byte c of four tokens' words, in a[c][h].
     __device__ static void transpose(const unsigned (&t)[4], int h, unsigned (&a)[4][2]) {
         const unsigned low[2] = {__byte_perm(t[0], t[1], 0x5140), __byte_perm(t[2], t[3], 0x5140)};
@@ -261,22 +281,8 @@ struct RingBlocks {
                 top = fmaxf(top, weight[4 * h + i]);
             }
         }
-        top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, 1));
-        top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, 2));
-        constexpr float kLargest = 65535;
-        top = fmaxf(top, 1e-30f);
-        const float inverse = __fdividef(kLargest, top);
-        const unsigned plane = g % 2 == 0 ? 0x0051u : 0x0040u;
         unsigned packed[2];
-#pragma unroll
-        for (int h = 0; h < 2; ++h) {
-            unsigned n[4];  // a weight's integer, in the low bits
-#pragma unroll
-            for (int i = 0; i < 4; ++i) {
-                n[i] = __float_as_uint(weight[4 * h + i] * inverse + 8388608.0f);
-            }
-            packed[h] = __byte_perm(__byte_perm(n[0], n[1], plane), __byte_perm(n[2], n[3], plane), 0x5410);
-        }
+        const float unit = pack_weights(weight, top, g % 2, packed);
 
         int sum[2][4] = {};
 #pragma unroll
@@ -302,7 +308,7 @@ struct RingBlocks {
             multiply_unsigned(sum[0], a[0][0], a[1][0], a[0][1], a[1][1], b0, b1);
             multiply_unsigned(sum[1], a[2][0], a[3][0], a[2][1], a[3][1], b0, b1);
         }
-        const float step = __shfl_sync(kAllLanes, top * (1 / kLargest), 8 * j);
+        const float step = __shfl_sync(kAllLanes, unit, 8 * j);
 #pragma unroll
         for (int c = 0; c < 4; ++c) {
             const int* const both = sum[c / 2] + 2 * (c % 2);

@@ -1,7 +1,7 @@
 // Attention of up to four query rows of one token over the rows of a q8_0 ring, on the integer units of tensor cores:
-// ring_blocks.cuh for grouped heads. mma of 16 x 8 x 32 has columns for 4 pairs (query row, plane), and blocks are
-// multiplied one after another. With g = lane / 4 and j = lane % 4, lane g has column g of the second operand: plane
-// g % 2 of query row g / 2; lane j the result's columns 2 j and 2 j + 1: both planes of query row j.
+// the variant of ring_blocks.cuh for grouped heads. mma of 16 x 8 x 32 has columns for 4 pairs (query row, plane), and
+// blocks are multiplied one after another. With g = lane / 4 and j = lane % 4, lane g has column g of the second
+// operand: plane g % 2 of query row g / 2; lane j the result's columns 2 j and 2 j + 1: both planes of query row j.
 //   scores  rows are tokens 2 g and 2 g + 1 of 16; the inner dimension has the 32 codes of a block
 //   values  rows are channels of word g; the inner dimension has the 32 tokens
 #pragma once
@@ -217,27 +217,13 @@ private:
     __device__ float pack_weights(const float (&probability)[8], const unsigned (&words)[8], unsigned shift,
                                   unsigned (&packed)[2]) const {
         float weight[8];
-        float top = 1e-30f;
+        float top = 0;
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
             weight[i] = probability[i] * half_bits_to_float(static_cast<uint16_t>(words[i] >> shift));
             top = fmaxf(top, weight[i]);
         }
-        top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, 1));
-        top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, 2));
-        constexpr float kLargest = 65535;
-        const float inverse = __fdividef(kLargest, top);
-        const unsigned plane = g % 2 == 0 ? 0x0051u : 0x0040u;
-#pragma unroll
-        for (int h = 0; h < 2; ++h) {
-            unsigned n[4];  // a weight's integer, in the low bits
-#pragma unroll
-            for (int i = 0; i < 4; ++i) {
-                n[i] = __float_as_uint(weight[4 * h + i] * inverse + 8388608.0f);
-            }
-            packed[h] = __byte_perm(__byte_perm(n[0], n[1], plane), __byte_perm(n[2], n[3], plane), 0x5410);
-        }
-        return __shfl_sync(kAllLanes, top * (1 / kLargest), 8 * j);
+        return __shfl_sync(kAllLanes, Blocks::pack_weights(weight, top, g % 2, packed), 8 * j);
     }
 };
 
