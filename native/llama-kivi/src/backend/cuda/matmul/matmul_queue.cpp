@@ -28,7 +28,7 @@ void MatmulQueue::run(MatmulKernel kernel, std::span<const Product> products, co
     const FewProducts few = products_of(first.type, products);
     switch (kernel) {
     case MatmulKernel::stream:
-        return run_stream(products, input);
+        return run_stream(few, products, input);
     case MatmulKernel::vector:
     case MatmulKernel::vector_codes:
         return multiply_vector(first.type, few, first.row_bytes, input.n_cols, input.rows.x, input.codes, stream_);
@@ -72,17 +72,18 @@ FewProducts MatmulQueue::products_of(WeightType type, std::span<const Product> p
     return few;
 }
 
-void MatmulQueue::run_stream(std::span<const Product> products, const MatmulInput& input) {
+void MatmulQueue::run_stream(const FewProducts& of_first_type, std::span<const Product> products,
+                             const MatmulInput& input) {
     const Tensor& first = *products[0].w;
-    StreamProducts parts[2] = {{first.type, products_of(first.type, products), first.row_bytes}, {}};
-    int n_parts = 1;
-    for (const Product& p : products) {
-        if (p.w->type != first.type) {
-            parts[1] = {p.w->type, products_of(p.w->type, products), p.w->row_bytes};
-            n_parts = 2;
-        }
+    StreamProducts parts[2] = {{first.type, of_first_type, first.row_bytes}, {}};
+    const auto other =
+        std::find_if(products.begin(), products.end(), [&first](const Product& p) { return p.w->type != first.type; });
+    const bool two = other != products.end();
+    if (two) {
+        const Tensor& w = *other->w;
+        parts[1] = {w.type, products_of(w.type, products), w.row_bytes};
     }
-    multiply_stream(parts, n_parts, input.n_cols, input.rows, input.codes, input.watch, processors_.count, stream_);
+    multiply_stream(parts, two ? 2 : 1, input.n_cols, input.rows, input.codes, input.watch, processors_.count, stream_);
 }
 
 // The plan does not depend on the number of tokens, so the order of summing does not either.

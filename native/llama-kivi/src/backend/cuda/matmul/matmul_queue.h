@@ -36,7 +36,8 @@ public:
 
 private:
     FewProducts products_of(WeightType type, std::span<const Product> products) const;
-    void run_stream(std::span<const Product> products, const MatmulInput& input);
+    // of_first_type: the products of the first one's type.
+    void run_stream(const FewProducts& of_first_type, std::span<const Product> products, const MatmulInput& input);
     void run_tiles(WeightType type, FewProducts products, size_t row_bytes, const MatmulInput& input);
     // These two are compiled only with LK_CUDA_WGMMA.
     void run_quantized_wgmma(WeightType type, OrderedProducts products, size_t row_bytes, const MatmulInput& input);
