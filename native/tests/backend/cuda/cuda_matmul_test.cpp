@@ -19,6 +19,7 @@ class CudaProducts : public CudaOperations {
 protected:
     void compare(std::initializer_list<Lengths> lengths);
     void compare_batches(std::initializer_list<Lengths> lengths);
+    void compare_twice(WeightType type, int n_rows, int n_cols, std::initializer_list<int> tokens);
 };
 
 // One token: 8-bit vectors for low-bit weights. More tokens: halves.
@@ -143,18 +144,18 @@ void CudaProducts::compare_batches(std::initializer_list<Lengths> lengths) {
     }
 }
 
-// So many rows that every thread block of an H200 has more steps than few_wgmma has stages; tiles whole and in parts.
-TEST_F(CudaProducts, OfManyRowsAndFewTokens) {
-    constexpr int kRows = 20000;
-    constexpr int kColumns = 1056;
-    const Tensor first = random_tensor(WeightType::F16, kRows, kColumns);
-    const Tensor second = random_tensor(WeightType::F16, 130, kColumns);
-    for (const int n : {2, 5, 8}) {
-        const std::vector<float> x = random_floats(static_cast<size_t>(n) * kColumns);
-        const std::vector<float> before = random_floats(static_cast<size_t>(n) * 130);
+// Rows of a first matrix of n_rows, and a second one that adds to its results. Twice: the first call leaves its scratch
+// as it found it.
+void CudaProducts::compare_twice(WeightType type, int n_rows, int n_cols, std::initializer_list<int> tokens) {
+    constexpr int kAdded = 130;
+    const Tensor first = random_tensor(type, n_rows, n_cols);
+    const Tensor second = random_tensor(type, kAdded, n_cols);
+    for (const int n : tokens) {
+        const std::vector<float> x = random_floats(static_cast<size_t>(n) * n_cols);
+        const std::vector<float> before = random_floats(static_cast<size_t>(n) * kAdded);
         const Buffer<float> device_x = upload(x);
-        Buffer<float> y = upload(std::vector<float>(static_cast<size_t>(n) * kRows, std::nanf("")));
-        for (int call = 0; call < 2; ++call) {  // the first leaves its scratch as it found it
+        Buffer<float> y = upload(std::vector<float>(static_cast<size_t>(n) * n_rows, std::nanf("")));
+        for (int call = 0; call < 2; ++call) {
             Buffer<float> added = upload(before);
             const Product products[] = {{&first, y.data()}, {&second, added.data(), true}};
             backend_->matmul(Rows::plain(device_x.data()), n, products);
@@ -162,9 +163,14 @@ TEST_F(CudaProducts, OfManyRowsAndFewTokens) {
             EXPECT_LT(test::worse(product_error(first, x, n, {}, download(y)),
                                   product_error(second, x, n, before, download(added))),
                       5e-4)
-                << n << " rows of x, call " << call;
+                << weight_type_traits(type)->name << ", " << n << " rows of x, call " << call;
         }
     }
+}
+
+// So many rows that every thread block of an H200 has more steps than few_wgmma has stages; tiles whole and in parts.
+TEST_F(CudaProducts, OfManyRowsAndFewTokens) {
+    compare_twice(WeightType::F16, 20000, 1056, {2, 5, 8});
 }
 
 // Matrices of one shape, which one call of cuBLAS may take together.
@@ -203,27 +209,8 @@ TEST_F(CudaProducts, OfEqualMatrices) {
 // So many rows that every thread block of an H200 has more steps than quantized_wgmma has stages. The last tile of each
 // matrix is not whole.
 TEST_F(CudaProducts, OfManyRowsInQuantizedTiles) {
-    constexpr int kRows = 9000;
-    constexpr int kColumns = 8192;
     for (const WeightType type : {WeightType::Q4_K, WeightType::Q5_K, WeightType::Q6_K, WeightType::Q8_0}) {
-        const Tensor first = random_tensor(type, kRows, kColumns);
-        const Tensor second = random_tensor(type, 130, kColumns);
-        for (const int n : {9, 20, 40, 65, 128}) {
-            const std::vector<float> x = random_floats(static_cast<size_t>(n) * kColumns);
-            const std::vector<float> before = random_floats(static_cast<size_t>(n) * 130);
-            const Buffer<float> device_x = upload(x);
-            Buffer<float> y = upload(std::vector<float>(static_cast<size_t>(n) * kRows, std::nanf("")));
-            for (int call = 0; call < 2; ++call) {  // the first leaves its scratch as it found it
-                Buffer<float> added = upload(before);
-                const Product products[] = {{&first, y.data()}, {&second, added.data(), true}};
-                backend_->matmul(Rows::plain(device_x.data()), n, products);
-                backend_->finish();
-                EXPECT_LT(test::worse(product_error(first, x, n, {}, download(y)),
-                                      product_error(second, x, n, before, download(added))),
-                          5e-4)
-                    << weight_type_traits(type)->name << ", " << n << " rows of x, call " << call;
-            }
-        }
+        compare_twice(type, 9000, 8192, {9, 20, 40, 65, 128});
     }
 }
 

@@ -9,89 +9,17 @@
 #include "backend/cuda/plan/weight_dispatch.h"
 #include "base/error.h"
 #include "support/lane_fibers.h"
+#include "support/stream_token.h"
 #include "support/weight_rows.h"
 
 namespace lk::cuda {
 namespace {
 
-constexpr WeightType kTypes[] = {WeightType::F16,  WeightType::BF16, WeightType::Q8_0, WeightType::Q4_0,
-                                 WeightType::Q4_K, WeightType::Q5_K, WeightType::Q6_K};
+using test::Bytes;
+using test::kStreamTypes;
+using test::Token;
+
 constexpr Processors kH200{132, 232448};
-
-// Bytes at a multiple of 16.
-class Bytes {
-public:
-    explicit Bytes(size_t size, uint8_t value = 0xff) : words_((size + 15) / 16), size_(size) {
-        std::fill_n(data(), 16 * words_.size(), value);
-    }
-    uint8_t* data() { return reinterpret_cast<uint8_t*>(words_.data()); }
-    const uint8_t* data() const { return reinterpret_cast<const uint8_t*>(words_.data()); }
-    size_t size() const { return size_; }
-
-private:
-    std::vector<Words4> words_;
-    size_t size_;
-};
-
-// Floats as kernels read them.
-class Fours {
-public:
-    explicit Fours(const std::vector<float>& x) : bytes_(4 * x.size()) {
-        std::memcpy(bytes_.data(), x.data(), 4 * x.size());
-    }
-    const Floats4* data() const { return reinterpret_cast<const Floats4*>(bytes_.data()); }
-
-private:
-    Bytes bytes_;
-};
-
-// A row of activations as multiply_stream has it in shared memory, and the values that it stands for.
-struct Token {
-    Token(WeightType type, const std::vector<float>& x)
-        : values(x), shared(StreamActivations::bytes(type, static_cast<int>(x.size()))) {
-        const int n = static_cast<int>(x.size());
-        Bytes row(4 * x.size());
-        std::vector<Floats2> blocks;
-        if (is_float(type)) {
-            std::memcpy(row.data(), x.data(), 4 * x.size());
-        }
-        for (int begin = 0; begin < n && !is_float(type); begin += kBlock) {
-            float largest = 0;
-            for (int i = begin; i < begin + kBlock; ++i) {
-                largest = std::max(largest, std::fabs(x[i]));
-            }
-            const float scale = largest / 127;
-            const float inverse = 127 / largest;
-            int sum = 0;
-            for (int i = begin; i < begin + kBlock; ++i) {
-                const auto code = static_cast<int8_t>(std::nearbyint(x[i] * inverse));
-                std::memcpy(row.data() + i, &code, 1);
-                values[i] = scale * code;
-                sum += code;
-            }
-            blocks.push_back({{scale, scale * static_cast<float>(sum)}});
-        }
-        dispatch("test", type, [&](auto t) {
-            constexpr WeightType kType = decltype(t)::value;
-            constexpr int kThreads = StreamStep::kWarps * 32;
-            if constexpr (stream_piece(kType) > 0) {
-                const SharedBytes to(shared.data());
-                for (int thread = 0; thread < kThreads; ++thread) {
-                    if constexpr (is_float(kType)) {
-                        load_floats<kType, kThreads>(thread, n, PlainToken{Fours(x).data()}, to,
-                                                     [] { ADD_FAILURE() << "finite values are reported"; });
-                    } else {
-                        load_codes<kType, kThreads>(thread, n, reinterpret_cast<const Words4*>(row.data()),
-                                                    blocks.data(), to, to + StreamActivations::blocks_offset(type, n));
-                    }
-                }
-            }
-        });
-    }
-
-    std::vector<float> values;
-    Bytes shared;
-};
 
 // Asynchronous copies of a warp: nothing arrives before the wait for its group.
 class Copies {
@@ -241,7 +169,7 @@ protected:
 // Two matrices of one launch, with an odd number of rows and rows that start at any even address.
 TEST_F(StreamPlanTest, EveryWeightMeetsItsActivation) {
     constexpr int kMatrixRows[] = {37, 64};
-    for (const WeightType type : kTypes) {
+    for (const WeightType type : kStreamTypes) {
         const WeightTypeTraits& traits = *weight_type_traits(type);
         for (const int n_cols : {256, 2304, 4096, 11008, is_float(type) ? 72 : 768}) {
             for (const int n_processors : {1, 5, 132}) {
@@ -293,77 +221,6 @@ TEST_F(StreamPlanTest, EveryWeightMeetsItsActivation) {
     }
 }
 
-// Codes made by the kernel lie where codes that are copied do.
-TEST_F(StreamPlanTest, QuantizedTokensAreCopiedCodes) {
-#if defined(__linux__)
-    for (const WeightType type : kTypes) {
-        dispatch("test", type, [&](auto t) {
-            constexpr WeightType kType = decltype(t)::value;
-            if constexpr (stream_piece(kType) > 0 && !is_float(kType)) {
-                for (const int n_cols : {256, 4096, 11008}) {
-                    std::vector<float> x = draw(n_cols);
-                    Token copied(kType, x);
-                    Bytes row(4 * x.size());
-                    std::memcpy(row.data(), x.data(), row.size());
-                    Bytes shared(copied.shared.size());
-                    const SharedBytes to(shared.data());
-                    constexpr int kThreads = StreamStep::kWarps * 32;
-                    int n_reports = 0;
-                    const auto quantize = [&](const auto& lanes) {
-                        quantize_token<kType, kThreads>(
-                            lanes, n_cols, PlainToken{reinterpret_cast<const Floats4*>(row.data())}, to,
-                            to + StreamActivations::blocks_offset(kType, n_cols), [&n_reports] { ++n_reports; });
-                    };
-                    test::LaneFibers::run(kThreads, quantize);
-                    EXPECT_TRUE(std::equal(shared.data(), shared.data() + shared.size(), copied.shared.data()))
-                        << weight_type_traits(kType)->name << ", " << n_cols;
-                    EXPECT_EQ(n_reports, 0);
-                    x[n_cols - 1] = HUGE_VALF;
-                    std::memcpy(row.data(), x.data(), row.size());
-                    test::LaneFibers::run(kThreads, quantize);
-                    EXPECT_EQ(n_reports, 1);
-                }
-            }
-        });
-    }
-#else
-    GTEST_SKIP() << "fibers need Linux";
-#endif
-}
-
-// A norm that the kernel evaluates has the values of an evaluated one.
-TEST_F(StreamPlanTest, NormedTokensAreLikePlainOnes) {
-    constexpr int kThreads = StreamStep::kWarps * 32;
-    for (const int n_cols : {256, 4096, 11008}) {
-        const std::vector<float> x = draw(n_cols);
-        const std::vector<float> w = draw(n_cols);
-        constexpr float kScale = 0.7f;
-        std::vector<float> normed(n_cols);
-        for (int i = 0; i < n_cols; ++i) {
-            normed[i] = x[i] * kScale * w[i];
-        }
-        const Fours four_x(x);
-        const Fours four_w(w);
-        const Token token(WeightType::F16, normed);
-        Bytes shared(token.shared.size());
-        for (int thread = 0; thread < kThreads; ++thread) {
-            load_floats<WeightType::F16, kThreads>(thread, n_cols, NormedToken{four_x.data(), four_w.data(), kScale},
-                                                   SharedBytes(shared.data()),
-                                                   [] { ADD_FAILURE() << "finite values are reported"; });
-        }
-        EXPECT_EQ(std::memcmp(shared.data(), token.shared.data(), shared.size()), 0) << n_cols;
-    }
-    std::vector<float> x = draw(64);
-    x[61] = std::nanf("");
-    Bytes shared(StreamActivations::bytes(WeightType::F16, 64));
-    int n_reports = 0;
-    for (int thread = 0; thread < kThreads; ++thread) {
-        load_floats<WeightType::F16, kThreads>(thread, 64, PlainToken{Fours(x).data()}, SharedBytes(shared.data()),
-                                               [&n_reports] { ++n_reports; });
-    }
-    EXPECT_EQ(n_reports, 1);
-}
-
 // The order of warp_sum: pairs of lanes that are 16, 8, 4, 2 and 1 apart.
 TEST_F(StreamPlanTest, RowsOfAPairAreSummedAsOneByOne) {
 #if defined(__linux__)
@@ -400,7 +257,7 @@ TEST(StreamPlan, TwoTypesShareTheBlocks) {
 
 // A multiprocessor holds one block, and blocks of other kernels beside it.
 TEST(StreamPlan, SharedMemoryHoldsOneBlock) {
-    for (const WeightType type : kTypes) {
+    for (const WeightType type : kStreamTypes) {
         SCOPED_TRACE(weight_type_traits(type)->name);
         const StreamStep step = StreamStep::of(type);
         EXPECT_EQ(step.bytes % 16, 0);

@@ -5,17 +5,15 @@
 
 #include <set>
 #include <utility>
-#include <vector>
 
 #include "support/kv_helpers.h"
+#include "support/tile_units.h"
 
 namespace lk::cuda {
 namespace {
 
 constexpr int kProcessors = 132;  // of an H200
 
-// Units of all blocks cover each step of each tile once. Parts of a tile are in the blocks and slots that the block
-// that adds them expects, in the order of their elements.
 TEST(QuantizedPlan, UnitsCoverTheTilesOnce) {
     for (const int n_processors : {1, 78, kProcessors}) {
         for (const int n_cols : {256, 512, 4096, 11008}) {
@@ -23,30 +21,10 @@ TEST(QuantizedPlan, UnitsCoverTheTilesOnce) {
                 SCOPED_TRACE(testing::Message()
                              << row_blocks << " blocks of rows, " << n_cols << " columns, " << n_processors);
                 const QuantizedPlan plan = QuantizedPlan::of(row_blocks, n_cols, n_processors);
-                std::vector<int> next(row_blocks);  // step of each tile
-                std::vector<int> parts(row_blocks);
-                std::set<int> slots;
-                for (int block = 0; block < plan.shares.n_blocks; ++block) {
-                    const int end = plan.shares.begin(block + 1);
-                    for (int step = plan.shares.begin(block); step < end;) {
-                        const TileUnit unit = plan.unit_at(step, end);
-                        ASSERT_EQ(unit.first, next.at(unit.tile));
-                        ASSERT_LT(unit.first, unit.end);
-                        next[unit.tile] = unit.end;
-                        step += unit.end - unit.first;
-                        if (plan.whole(unit)) {
-                            continue;
-                        }
-                        EXPECT_EQ(block, plan.first_block(unit.tile) + parts[unit.tile]++);
-                        const int slot = plan.slot_of(block, unit.tile);
-                        EXPECT_TRUE(slots.insert(slot).second) << "slots differ";
-                        EXPECT_LE((slot + size_t{1}) * 128 * 64, plan.n_sums(64));
-                    }
-                }
-                EXPECT_EQ(next, std::vector<int>(row_blocks, n_cols / 256));
-                for (int tile = 0; tile < row_blocks; ++tile) {
-                    EXPECT_EQ(plan.n_parts(tile), parts[tile] > 0 ? parts[tile] : 1) << tile;
-                }
+                ASSERT_EQ(plan.n_tiles, row_blocks);
+                EXPECT_EQ(plan.n_steps, n_cols / 256);
+                EXPECT_LE(plan.n_slots() * 128 * 64, plan.n_sums(64));
+                test::expect_units_cover(plan, [](const TileUnit&) {});
             }
         }
     }
