@@ -9,8 +9,8 @@ namespace lk::cuda {
 
 namespace {
 
-// Sums of splits i, i + kSums and so on of both kernels are added up separately, then merged in order. A split without
-// tokens adds exact zeros. So the order of a row's sum depends neither on the launch nor on the other segments.
+// Sum i adds splits i, i + kSums and so on, of both kernels; then the sums are added in order. A split without tokens
+// adds exact zeros. So the order of a row's sum depends neither on the launch nor on the other segments.
 constexpr int kSums = 16;
 
 // Splits in the order in which they are added: those of the page kernel, padded to a multiple of kSums, then the

@@ -1,4 +1,4 @@
-// Merges the softmax states of a thread block's warps into a split's result.
+// Merges the softmax states of a thread block's warps into a split's result, and undoes the rotation of values.
 #pragma once
 
 #include "backend/cuda/attention/common.cuh"

@@ -11,8 +11,8 @@
 //   values  a word holds 16 tokens of a channel (8 with 4 bits). Of 32 channels a lane reads 4 g to 4 g + 3 in token
 //           blocks j and 4 + j, and ends with these channels for rows 2 j and 2 j + 1. 3-bit codes are joined from two
 //           planes.
-// With at most four query rows, a block has four, and each is in two columns: column r with the first 64 tokens of a
-// page, column 4 + r with the others. One multiplication by the scales serves both halves of a page, and all lanes have
+// Up to four query rows use all eight columns: row r has column r with the first 64 tokens of a page, and column 4 + r
+// with the others. One multiplication by the scales serves both halves of a page, and all lanes have
 // scores of their own.
 // Keys and values of a page are in shared memory while in use; each is prefetched for the next page as soon as its
 // buffer is free.

@@ -1,6 +1,6 @@
-// Attention of the query heads that share a KV head, of one token each sequence, over the tokens outside pages: a q8_0
-// ring, and sinks and the token itself in halves. Each warp processes tiles of 32 rows of the ring, copied to shared
-// memory a tile ahead, and adds the halves of one query row; warps synchronize only at the end.
+// Decode attention of grouped query heads, one token per sequence, over the tokens outside pages: a q8_0 ring, and
+// sinks and the token itself in halves. Each warp processes tiles of 32 rows of the ring, copied to shared memory a
+// tile ahead, and adds the halves of one query row; warps synchronize only at the end.
 #include "backend/cuda/attention/join_parts.cuh"
 #include "backend/cuda/attention/ring_group.cuh"
 #include "backend/cuda/attention/row_tile.cuh"

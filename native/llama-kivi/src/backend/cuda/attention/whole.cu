@@ -1,10 +1,10 @@
 // Attention of one query row over a whole sequence: pages of codes, ring, sinks and staged rows in one thread block, so
 // that short sequences need one launch and no partial results.
 //
-// A warp processes pages, or tiles of 32 rows, or both; warps synchronize only at the end. Warps that have a page more
-// than others get no tiles: a page costs as much as four. Beside pages the first warp never gets tiles, so that the
-// shared memory of the other warps' tiles leaves room for eight thread blocks per multiprocessor. Few sequences leave
-// room for more warps per block: then each page and each tile of a usual ring has a warp of its own.
+// A warp processes pages, or tiles of 32 rows, or both; warps synchronize only at the end. Warps with an extra page get
+// no tiles: a page costs as much as four tiles. If there are pages, warp 0 gets no tiles, so that the shared memory of
+// tiles leaves room for eight thread blocks per multiprocessor. With few sequences, a block has more warps: one for
+// each page and for each tile of a usual ring.
 //   pages       pages_row.cuh
 //   q8_0 rings  ring_blocks.cuh, copied to shared memory a tile ahead
 //   halves      row_tile.cuh: f16 rings, sinks, staged rows

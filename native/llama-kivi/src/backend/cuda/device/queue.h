@@ -64,8 +64,8 @@ __device__ inline void wait_for_previous() {
 }
 
 // Replaces after_previous in a kernel that does not depend on the preceding one. All kernels before that one are done,
-// because its blocks have called after_previous themselves; blocks without work may have returned. One block of the
-// kernel calls after_previous when it ends, so that later kernels wait for both.
+// because its blocks with work have called after_previous; the others return without it and have read nothing. One
+// block of the kernel calls after_previous when it ends, so that later kernels wait for both.
 __device__ inline void beside_previous() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");

@@ -1,7 +1,7 @@
-// GEMMs of quantized weights with wgmma. A step is 256 elements of each row of a tile. A warpgroup copies steps of
-// weights and tokens into shared memory, ahead of the two that multiply, and decodes the scales. A warpgroup that
-// multiplies has all elements of half of the tile's rows: it dequantizes 32 elements to registers while the tensor
-// cores multiply the preceding 32, also across steps and tiles. Tokens are stored in the order in which lanes have
+// GEMMs of quantized weights with wgmma. A step is 256 elements of each row of a tile. One warpgroup copies steps of
+// weights and tokens into shared memory, ahead of the two that multiply, and decodes the scales. Each of these two has
+// 64 of the tile's 128 rows: it dequantizes 32 elements to registers while the tensor cores multiply the preceding 32,
+// also across steps and tiles. Tokens are stored in the order in which lanes have
 // weights (ToLaneHalves). Thread blocks have equally many steps (QuantizedPlan); the block that finishes a tile's last
 // part adds all parts in the order of their elements.
 #include <algorithm>

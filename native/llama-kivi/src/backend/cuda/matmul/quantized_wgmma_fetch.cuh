@@ -25,7 +25,7 @@ struct QuantizedWork {
 static_assert(kUnpadded<QuantizedPlan, TileUnits>);
 static_assert(kUnpadded<QuantizedWork, OrderedProducts, size_t, void*, void*, QuantizedPlan, int>);
 
-// Bytes before a row of a step in its first 16-byte piece. Rows at distances of 8 have the same, as blocks have even
+// Where a row of a step begins in its first 16-byte piece. Rows at distances of 8 have the same, as blocks have even
 // sizes.
 template <class Tile>
 struct RowAlignment {
